@@ -1,0 +1,24 @@
+# cmake --install: library, headers, package configuration; inside a wheel, the extension module beside the library.
+include(CMakePackageConfigHelpers)
+
+set_target_properties(titer PROPERTIES INSTALL_RPATH "$ORIGIN;${TITER_TORCH_LIBRARY_DIR};$ORIGIN/../torch/lib")
+
+if(SKBUILD)
+  install(TARGETS titer titer_python LIBRARY DESTINATION titer RUNTIME DESTINATION titer NAMELINK_SKIP)
+  return()
+endif()
+
+install(TARGETS titer EXPORT titerTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+foreach(_layer kernels core attacks)
+  install(DIRECTORY ${_layer}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+endforeach()
+install(DIRECTORY "${TITER_GENERATED_INCLUDE_DIR}/" DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+set(_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/titer)
+install(EXPORT titerTargets NAMESPACE titer:: DESTINATION ${_package_dir})
+configure_package_config_file(cmake/titerConfig.cmake.in "${CMAKE_CURRENT_BINARY_DIR}/titerConfig.cmake"
+                              INSTALL_DESTINATION ${_package_dir})
+write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/titerConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/titerConfig.cmake" "${CMAKE_CURRENT_BINARY_DIR}/titerConfigVersion.cmake"
+              cmake/TiterTorch.cmake
+        DESTINATION ${_package_dir})

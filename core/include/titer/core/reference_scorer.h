@@ -1,0 +1,26 @@
+// The oracle of CandidateScorer: whole padded sequences, full logits, autograd through an explicit one-hot. Slow and
+// plain; for tests and for checking a result, not for attacks.
+#pragma once
+
+#include <memory>
+
+#include <titer/core/session.h>
+#include <titer/export.h>
+
+namespace titer {
+
+class TITER_EXPORT ReferenceScorer final : public Session {
+ public:
+  ReferenceScorer(std::shared_ptr<const CausalLM> model, Prompt prompt, const SessionOptions& options = {});
+
+  void rebase(const at::Tensor& slot_ids) override;
+  CandidateScores score(const at::Tensor& candidates, const TargetObjective& objective) override;
+  at::Tensor token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) override;
+  std::vector<int64_t> generate(std::string_view slot_text, const GenerateOptions& options) override;
+
+ private:
+  std::shared_ptr<const CausalLM> model_;
+  SessionOptions options_;
+};
+
+}  // namespace titer

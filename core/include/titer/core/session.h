@@ -1,0 +1,121 @@
+// Systems and sessions: what every attack talks to. A System is anything that answers a prompt; a Session is one prompt
+// opened on one system and owns what that takes: plan, keys and values, workspaces, cost counters.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <titer/core/causal_lm.h>
+#include <titer/core/cost.h>
+#include <titer/core/generate.h>
+#include <titer/core/prompt.h>
+#include <titer/core/target_loss.h>
+#include <titer/export.h>
+
+namespace titer {
+
+/// What a system lets an attacker see; a set of flags.
+enum class Access : uint32_t {
+  kNone = 0,
+  kText = 1U << 0U,
+  kTopLogProbs = 1U << 1U,
+  kTargetLoss = 1U << 2U,
+  kLogProbs = 1U << 3U,
+  kGradients = 1U << 4U,
+  kActivations = 1U << 5U,
+  kPrefill = 1U << 6U,
+};
+constexpr Access operator|(Access a, Access b) {
+  return static_cast<Access>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b));
+}
+constexpr bool includes(Access offered, Access needed) {
+  return (static_cast<uint32_t>(offered) & static_cast<uint32_t>(needed)) == static_cast<uint32_t>(needed);
+}
+
+struct CandidateScores {
+  at::Tensor loss;   ///< [B] float32 on the CPU, in the objective's unit; lower is closer to the target
+  at::Tensor match;  ///< [B] bool on the CPU: every target token is the model's first choice
+};
+
+/// One prompt opened on one system. Belongs to one thread at a time; the model under it is shared.
+class TITER_EXPORT Session {
+ public:
+  explicit Session(Prompt prompt) : prompt_(std::move(prompt)) {}
+  virtual ~Session() = default;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /// Makes `slot_ids` the text that candidates are variants of. What candidates share with it is computed once.
+  ///
+  /// @param slot_ids  [S] int64
+  /// @throws ValueError if S differs from the opened slot; IndexError if an id is outside the vocabulary
+  virtual void rebase(const at::Tensor& slot_ids) = 0;
+
+  /// Scores of B variants of the slot. Uses the session's workspaces.
+  ///
+  /// @param candidates  [B, S] int64; row b replaces the slot
+  /// @throws as rebase
+  virtual CandidateScores score(const at::Tensor& candidates, const TargetObjective& objective) = 0;
+
+  /// Gradient of the objective with respect to a one-hot encoding of the slot, and a rebase to it.
+  ///
+  /// @param slot_ids  [S] int64
+  /// @return          [S, V] float32 on the CPU
+  virtual at::Tensor token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) = 0;
+
+  /// What the system answers when the slot holds this text: re-rendered and re-tokenised as a whole.
+  ///
+  /// @return ids of the answer, its end-of-sequence token included where it came
+  virtual std::vector<int64_t> generate(std::string_view slot_text, const GenerateOptions& options) = 0;
+
+  /// score with the mean negative log-likelihood (nats) of the target tokens: [B] float32.
+  at::Tensor losses(const at::Tensor& candidates) { return score(candidates, {}).loss; }
+
+  const Prompt& prompt() const { return prompt_; }
+  const Cost& cost() const { return cost_; }
+
+  /// Called between blocks of work; what it throws ends the call, and the session stays usable.
+  void set_poll(std::function<void()> poll) { poll_ = std::move(poll); }
+
+ protected:
+  void poll() const {
+    if (poll_) poll_();
+  }
+  Cost cost_;
+
+ private:
+  Prompt prompt_;
+  std::function<void()> poll_;
+};
+
+struct SessionOptions {
+  /// Most candidates computed at a time, a cap on memory and nothing else; no cap where empty.
+  std::optional<int64_t> batch_size;
+};
+
+/// Anything that answers a prompt. Immutable; sessions keep what they need of it alive.
+class TITER_EXPORT System {
+ public:
+  virtual ~System() = default;
+  virtual Access access() const = 0;
+  virtual std::unique_ptr<Session> open(const Prompt& prompt, const SessionOptions& options = {}) const = 0;
+};
+
+/// A bare model.
+class TITER_EXPORT ModelSystem final : public System {
+ public:
+  explicit ModelSystem(std::shared_ptr<const CausalLM> model) : model_(std::move(model)) {}
+  Access access() const override;
+  /// A CandidateScorer.
+  /// @throws ValueError if the prompt is longer than the model's context or tokenised for a larger vocabulary
+  std::unique_ptr<Session> open(const Prompt& prompt, const SessionOptions& options = {}) const override;
+
+ private:
+  std::shared_ptr<const CausalLM> model_;
+};
+
+}  // namespace titer

@@ -1,0 +1,101 @@
+// Byte-level BPE tokenizer read from a Hugging Face `tokenizer.json`.
+//
+// The contract is equality: for every file that loads, the ids and the decoded text are those of the `tokenizers`
+// package; a file that needs anything else is refused at load with the name of the key. The candidate filter of prompt
+// attacks and C++ programs need this without Python and without a regex engine.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <titer/export.h>
+
+namespace titer {
+
+namespace tokenization {
+struct State;
+}
+
+/// Bytes [begin, end) of a text.
+struct ByteRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+
+  friend bool operator==(const ByteRange&, const ByteRange&) = default;
+};
+
+/// Token ids and, at the same index, the bytes of the text that each token covers.
+/// A token that the post-processor adds, or that holds only an added prefix space, covers an empty range.
+struct Encoding {
+  std::vector<int64_t> ids;
+  std::vector<ByteRange> offsets;
+};
+
+/// An immutable tokenizer. Copies share one state; all methods are const and may be called from many threads at once.
+///
+/// Supported: model BPE (merges as strings or pairs, `ignore_merges`, unknown symbols dropped or mapped to
+/// `unk_token`); no normalizer; pre-tokenizers ByteLevel, Digits, Split with the GPT-2 or Llama-3 pattern, and
+/// sequences of them that end in ByteLevel; added tokens without stripping or word borders; post-processors ByteLevel
+/// and TemplateProcessing; decoder ByteLevel; no truncation, no padding.
+class TITER_EXPORT Tokenizer {
+ public:
+  /// Reads a `tokenizer.json`.
+  ///
+  /// @throws std::system_error if the file cannot be read; std::invalid_argument if it is malformed or needs a feature
+  ///         that is not supported (the message names the key, what came and what is supported)
+  static Tokenizer from_file(const std::filesystem::path& path);
+
+  /// The same from memory; `origin` names the text in error messages.
+  static Tokenizer from_json(std::string_view text, std::string_view origin);
+
+  /// Ids of `text`, which must be valid UTF-8.
+  ///
+  /// @param add_special_tokens  apply the template of the post-processor (for example a leading `<|begin_of_text|>`);
+  ///                            added tokens that stand in the text itself are recognised in either case
+  /// @throws std::invalid_argument with the byte position if `text` is not valid UTF-8
+  std::vector<int64_t> encode(std::string_view text, bool add_special_tokens = true) const;
+
+  /// The same with the byte range of every token.
+  Encoding encode_with_offsets(std::string_view text, bool add_special_tokens = true) const;
+
+  /// Text of `ids`; every maximal invalid UTF-8 subsequence becomes one U+FFFD. Ids that belong to no token are
+  /// skipped, as `tokenizers` does: a model may have more embedding rows than its tokenizer has tokens.
+  ///
+  /// @throws std::out_of_range if an id is negative
+  std::string decode(std::span<const int64_t> ids, bool skip_special_tokens = false) const;
+
+  /// Raw bytes of `ids`, possibly invalid UTF-8. @throws std::out_of_range if an id is negative
+  std::string bytes_of(std::span<const int64_t> ids) const;
+
+  /// Id of a token as spelled in the file (byte-level alphabet, so " the" is "Ġthe"), added tokens included.
+  std::optional<int64_t> token_to_id(std::string_view token) const;
+
+  /// Token as spelled in the file. @throws std::out_of_range if no token has this id
+  std::string id_to_token(int64_t id) const;
+
+  /// Largest id plus one, added tokens included. There may be holes (see has_token).
+  int64_t vocab_size() const;
+
+  /// True if some token has this id.
+  bool has_token(int64_t id) const;
+
+  /// True if the id stands under `added_tokens`, special or not.
+  bool is_added_token(int64_t id) const;
+
+  /// True if the id stands under `added_tokens` with `special: true`.
+  bool is_special_token(int64_t id) const;
+
+ private:
+  friend class RetokenizationFilter;
+  explicit Tokenizer(std::shared_ptr<const tokenization::State> state);
+
+  std::shared_ptr<const tokenization::State> state_;
+};
+
+}  // namespace titer

@@ -1,0 +1,140 @@
+// The public face of the tokenizer: loading, encoding and decoding on top of the shared state.
+#include "titer/core/tokenizer.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "json.h"
+#include "tokenizer_json.h"
+#include "tokenizer_state.h"
+#include "utf8.h"
+
+namespace titer {
+namespace {
+
+/// Length of the longest prefix of text[position..] that some well-formed sequence starts with; at least 1. Called
+/// where no well-formed sequence starts.
+std::size_t maximal_invalid_length(std::string_view text, std::size_t position) {
+  const auto continues = [&](std::size_t offset, unsigned lowest, unsigned highest) {
+    if (position + offset >= text.size()) return false;
+    const auto byte = static_cast<unsigned char>(text[position + offset]);
+    return byte >= lowest && byte <= highest;
+  };
+  const auto lead = static_cast<unsigned char>(text[position]);
+  if (lead < 0xE0 || lead > 0xF4) return 1;  // two-byte sequences and bytes that start nothing
+  const unsigned lowest = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  const unsigned highest = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  if (!continues(1, lowest, highest)) return 1;
+  return lead >= 0xF0 && continues(2, 0x80, 0xBF) ? 3 : 2;
+}
+
+std::string replace_invalid_utf8(std::string bytes) {
+  std::size_t position = first_invalid_utf8(bytes);
+  if (position == bytes.size()) return bytes;
+  std::string text = bytes.substr(0, position);
+  while (position < bytes.size()) {
+    if (const std::size_t length = utf8_sequence_length(bytes, position); length > 0) {
+      text.append(bytes, position, length);
+      position += length;
+    } else {
+      text.append("\uFFFD");
+      position += maximal_invalid_length(bytes, position);
+    }
+  }
+  return text;
+}
+
+std::string bytes_of_tokens(const tokenization::State& state, std::span<const int64_t> ids, bool skip_special_tokens) {
+  std::string bytes;
+  for (const int64_t id : ids) {
+    if (id < 0) throw std::out_of_range("[tokenizer] token ids must not be negative, got " + std::to_string(id));
+    if (!state.has(id, tokenization::kExists)) continue;
+    if (skip_special_tokens && state.has(id, tokenization::kSpecial)) continue;
+    bytes.append(state.bytes[static_cast<std::size_t>(id)]);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Tokenizer::Tokenizer(std::shared_ptr<const tokenization::State> state) : state_(std::move(state)) {}
+
+Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
+  return Tokenizer(tokenization::read_state(read_json_file(path), path.string()));
+}
+
+Tokenizer Tokenizer::from_json(std::string_view text, std::string_view origin) {
+  return Tokenizer(tokenization::read_state(parse_json(text, origin), origin));
+}
+
+std::vector<int64_t> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  tokenization::State::check_text(text);
+  std::vector<int64_t> ids;
+  if (add_special_tokens) ids = state_->ids_before;
+  const tokenization::WorkspacePool::Lease workspace(state_->workspaces);
+  state_->encode(text, *workspace, ids);
+  if (add_special_tokens) ids.insert(ids.end(), state_->ids_after.begin(), state_->ids_after.end());
+  return ids;
+}
+
+Encoding Tokenizer::encode_with_offsets(std::string_view text, bool add_special_tokens) const {
+  tokenization::State::check_text(text);
+  Encoding encoding;
+  const auto add = [&](int64_t id, std::size_t begin, std::size_t end) {
+    encoding.ids.push_back(id);
+    encoding.offsets.push_back({static_cast<int64_t>(begin), static_cast<int64_t>(end)});
+  };
+  if (add_special_tokens) {
+    for (const int64_t id : state_->ids_before) add(id, 0, 0);
+  }
+  const tokenization::WorkspacePool::Lease lease(state_->workspaces);
+  tokenization::Workspace& workspace = *lease;
+  state_->added_tokens.segment(text, 0, text.size(), [&](std::size_t from, std::size_t to, int32_t added_id) {
+    if (added_id >= 0) {
+      add(added_id, from, to);
+      return;
+    }
+    state_->for_each_piece(text, from, to, [&](std::string_view piece, std::size_t begin, std::size_t num_added) {
+      state_->model.encode_piece(piece, workspace);
+      const auto position = [&](std::size_t i) { return begin + i - std::min(i, num_added); };
+      for (const tokenization::Symbol& symbol : workspace.symbols) {
+        add(symbol.id, position(symbol.begin), position(symbol.end));
+      }
+    });
+  });
+  if (add_special_tokens) {
+    for (const int64_t id : state_->ids_after) add(id, text.size(), text.size());
+  }
+  return encoding;
+}
+
+std::string Tokenizer::decode(std::span<const int64_t> ids, bool skip_special_tokens) const {
+  return replace_invalid_utf8(bytes_of_tokens(*state_, ids, skip_special_tokens));
+}
+
+std::string Tokenizer::bytes_of(std::span<const int64_t> ids) const { return bytes_of_tokens(*state_, ids, false); }
+
+std::optional<int64_t> Tokenizer::token_to_id(std::string_view token) const {
+  const auto found = state_->id_of.find(token);
+  if (found == state_->id_of.end()) return std::nullopt;
+  return found->second;
+}
+
+std::string Tokenizer::id_to_token(int64_t id) const {
+  if (!has_token(id)) {
+    throw std::out_of_range("[tokenizer] no token has the id " + std::to_string(id) + "; ids are below " +
+                            std::to_string(vocab_size()));
+  }
+  return std::string(state_->spellings[static_cast<std::size_t>(id)]);
+}
+
+int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(state_->flags.size()); }
+
+bool Tokenizer::has_token(int64_t id) const { return state_->has(id, tokenization::kExists); }
+
+bool Tokenizer::is_added_token(int64_t id) const { return state_->has(id, tokenization::kAdded); }
+
+bool Tokenizer::is_special_token(int64_t id) const { return state_->has(id, tokenization::kSpecial); }
+
+}  // namespace titer

@@ -1,0 +1,117 @@
+// Everything a loaded tokenizer knows. Immutable after loading, shared by all copies of a Tokenizer, except for the
+// pool of workspaces, which is locked.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "added_tokens.h"
+#include "tokenizer_bpe.h"
+#include "tokenizer_split.h"
+
+namespace titer::tokenization {
+
+/// Strings by id, in one block of memory.
+class StringTable {
+ public:
+  void push_back(std::string_view text) {
+    bytes_.append(text);
+    ends_.push_back(bytes_.size());
+  }
+  std::string_view operator[](std::size_t i) const {
+    const std::size_t begin = i == 0 ? 0 : ends_[i - 1];
+    return std::string_view(bytes_).substr(begin, ends_[i] - begin);
+  }
+  std::size_t size() const { return ends_.size(); }
+
+ private:
+  std::string bytes_;
+  std::vector<std::size_t> ends_;
+};
+
+/// Workspaces wait here between calls, so that their memos stay warm and no call allocates twice. There are never more
+/// than calls were running at the same time.
+class WorkspacePool {
+ public:
+  class Lease {
+   public:
+    explicit Lease(WorkspacePool& pool) : pool_(pool), workspace_(pool.take()) {}
+    ~Lease() { pool_.give_back(std::move(workspace_)); }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    Workspace& operator*() const { return *workspace_; }
+
+   private:
+    WorkspacePool& pool_;
+    std::unique_ptr<Workspace> workspace_;
+  };
+
+ private:
+  std::unique_ptr<Workspace> take();
+  void give_back(std::unique_ptr<Workspace> workspace) noexcept;
+
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Workspace>> idle_;
+};
+
+enum TokenFlag : uint8_t { kExists = 1, kAdded = 2, kSpecial = 4 };
+
+struct State {
+  StringTable spellings;                                ///< by id, as in the file; empty for holes
+  StringTable bytes;                                    ///< by id, what decode puts out
+  std::vector<uint8_t> flags;                           ///< by id, bits of TokenFlag
+  std::unordered_map<std::string_view, int32_t> id_of;  ///< by spelling
+
+  AddedTokens added_tokens;
+  PreTokenizer pre_tokenizer;
+  BpeModel model;
+  std::vector<int64_t> ids_before;  ///< what the post-processor puts around a text
+  std::vector<int64_t> ids_after;
+
+  mutable WorkspacePool workspaces;
+
+  State() = default;
+  State(const State&) = delete;  // id_of and the model point into spellings and bytes
+  State& operator=(const State&) = delete;
+
+  bool has(int64_t id, uint8_t flag) const {
+    return id >= 0 && static_cast<std::size_t>(id) < flags.size() && (flags[static_cast<std::size_t>(id)] & flag) != 0;
+  }
+
+  /// Throws std::invalid_argument with the position unless `text` is valid UTF-8 shorter than 2^31 bytes.
+  static void check_text(std::string_view text);
+
+  /// Appends the ids of the whole text, which check_text has accepted, without the template.
+  void encode(std::string_view text, Workspace& workspace, std::vector<int64_t>& ids) const;
+
+  /// Calls emit(piece, begin, num_added) for every piece of text[begin, end), which contains no added token. `piece` is
+  /// valid during the call; after num_added bytes (a prefix space) it continues as the text from `begin` on.
+  template <class Emit>
+  void for_each_piece(std::string_view text, std::size_t begin, std::size_t end, const Emit& emit) const {
+    const std::size_t num_rules = pre_tokenizer.rules.size();
+    if (!pre_tokenizer.add_prefix_space) {
+      pre_tokenizer.split(0, num_rules, text, begin, end, [&](std::size_t from, std::size_t to) {
+        emit(text.substr(from, to - from), from, std::size_t{0});
+      });
+      return;
+    }
+    std::string spaced;
+    pre_tokenizer.split(0, num_rules - 1, text, begin, end, [&](std::size_t from, std::size_t to) {
+      const std::size_t prefix = text[from] == ' ' ? 0 : 1;
+      spaced.assign(prefix, ' ');
+      spaced.append(text, from, to - from);
+      pre_tokenizer.split(num_rules - 1, num_rules, spaced, 0, spaced.size(), [&](std::size_t first, std::size_t last) {
+        const std::size_t num_added = first < prefix ? prefix : 0;
+        emit(std::string_view(spaced).substr(first, last - first), from + first + num_added - prefix, num_added);
+      });
+    });
+  }
+};
+
+}  // namespace titer::tokenization

@@ -1,0 +1,46 @@
+// Strict UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF. Every torch-free parser checks its
+// text with it, and error messages use it to show hostile bytes without becoming undecodable themselves.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+namespace titer {
+
+/// Length in bytes (1 to 4) of the well-formed sequence that starts at `text[position]`, or 0 if there is none.
+constexpr std::size_t utf8_sequence_length(std::string_view text, std::size_t position) {
+  if (position >= text.size()) return 0;
+  const auto byte = [&](std::size_t offset) { return static_cast<unsigned char>(text[position + offset]); };
+  const auto continues = [&](std::size_t offset) {
+    return position + offset < text.size() && (byte(offset) & 0xC0U) == 0x80U;
+  };
+  const unsigned char lead = byte(0);
+  if (lead < 0x80) return 1;
+  if (lead >= 0xC2 && lead <= 0xDF) return continues(1) ? 2 : 0;
+  if (lead >= 0xE0 && lead <= 0xEF) {
+    if (!continues(1) || !continues(2)) return 0;
+    if (lead == 0xE0 && byte(1) < 0xA0) return 0;   // overlong
+    if (lead == 0xED && byte(1) >= 0xA0) return 0;  // surrogate
+    return 3;
+  }
+  if (lead >= 0xF0 && lead <= 0xF4) {
+    if (!continues(1) || !continues(2) || !continues(3)) return 0;
+    if (lead == 0xF0 && byte(1) < 0x90) return 0;   // overlong
+    if (lead == 0xF4 && byte(1) >= 0x90) return 0;  // above U+10FFFF
+    return 4;
+  }
+  return 0;
+}
+
+/// Offset of the first byte that is not part of a well-formed sequence; `text.size()` if the whole text is valid.
+constexpr std::size_t first_invalid_utf8(std::string_view text) {
+  std::size_t position = 0;
+  while (position < text.size()) {
+    const std::size_t length = utf8_sequence_length(text, position);
+    if (length == 0) break;
+    position += length;
+  }
+  return position;
+}
+
+}  // namespace titer

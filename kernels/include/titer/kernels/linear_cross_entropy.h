@@ -1,0 +1,45 @@
+// Cross-entropy of a linear layer over a large vocabulary, without the [R, V] logits. One pass gives what the
+// cross-entropy, Carlini-Wagner and mellowmax objectives of prompt attacks and the early-stop test need.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <titer/export.h>
+
+namespace titer::ops {
+
+/// What one pass over the logits `hidden · weightᵀ` says about R rows. A logit that is NaN or +inf makes its row's
+/// loss, lse and best_other NaN and its match false; -inf is an ordinary value (probability zero).
+struct LinearCrossEntropy {
+  at::Tensor loss;              ///< [R] negative log-likelihood of the target, nats; accurate also far below 1e-7
+  at::Tensor lse;               ///< [R] log-sum-exp of all logits; the target's own logit is lse - loss
+  at::Tensor best_other;        ///< [R] largest logit except the target's
+  at::Tensor best_other_index;  ///< [R] int64, token of best_other; the lowest one if several tie
+  at::Tensor match;             ///< [R] bool, the target is the argmax; among equal logits the lowest token wins
+};
+
+/// Walks the vocabulary in tiles that stay in cache and keeps a running maximum and sum per row (online softmax,
+/// arXiv 1805.02867); the same idea as Cut Cross-Entropy (arXiv 2411.09009), with the runner-up kept as well.
+/// The backward pass computes the tiles again: only lse and best_other_index are saved. Gradients flow from loss, lse
+/// and best_other to hidden and weight; the weight's gradient costs nothing unless it is asked for. No second
+/// derivative.
+///
+/// R rows, hidden size d >= 1, vocabulary 2 <= V < 2^31; R * V may pass 2^31. dtypes: float32, bfloat16, float64, the
+/// same for both matrices. Logits, sums and the three floating-point outputs are float32 (float64 for float64):
+/// bfloat16 products are accumulated in float32 and never rounded back to bfloat16. On the CPU the outputs do not
+/// depend on the number of threads. Also `torch.ops.titer.linear_cross_entropy`.
+///
+/// @param hidden  [R, d], any strides
+/// @param weight  [V, d], rows contiguous (stride 1 in d); read in place, may be the tied embedding
+/// @param target  [R] int64 in [0, V). On CUDA the range is not checked, which would wait for the device: a row whose
+///                target lies outside gets loss NaN
+/// @throws c10::ValueError, c10::TypeError, c10::IndexError with a message that starts with [linear_cross_entropy]
+///
+/// @code
+/// const auto [loss, lse, best_other, best_other_index, match] = titer::ops::linear_cross_entropy(hidden, weight,
+/// target); loss.mean().backward();                                       // cross-entropy const at::Tensor margin =
+/// best_other - (lse - loss);          // Carlini-Wagner: negative where the target wins
+/// @endcode
+TITER_EXPORT LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight,
+                                                     const at::Tensor& target);
+
+}  // namespace titer::ops

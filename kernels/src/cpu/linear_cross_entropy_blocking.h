@@ -1,0 +1,51 @@
+// How the CPU passes of linear_cross_entropy cut their work: tiles of logits, groups of rows, types of a call.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+
+#include "cpu/block_gemm.h"
+#include "cpu/block_operands.h"
+#include "cpu/linear_cross_entropy_tile.h"
+
+namespace titer::cpu {
+
+inline constexpr int64_t kTileTokens = 128;  ///< with kTileRows: 32 KiB of float logits, inside the L1 cache
+inline constexpr int64_t kTileRows = 64;
+inline constexpr int64_t kMaxGroupBlocks = 8;  ///< blocks of kTileRows rows that share one walk over a range of tokens
+inline constexpr int64_t kMiB = int64_t{1} << 20;
+inline constexpr int64_t kGroupBytes = 1 * kMiB;  ///< packed hidden of a group: stays in L2 beside the weight's rows
+
+/// Calls function with the BlockTypes for these tensors.
+template <typename Function>
+void dispatch_block_types(const at::Tensor& hidden, const at::Tensor& weight, const Function& function) {
+  // oneDNN's bfloat16 kernels read the inner dimension in pairs and crash on an odd one.
+  const bool even = hidden.size(1) % 2 == 0 && weight.stride(0) % 2 == 0;
+  switch (hidden.scalar_type()) {
+    case at::kFloat:
+      return function(BlockTypes<float, float, float>());
+    case at::kDouble:
+      return function(BlockTypes<double, double, double>());
+    default:
+      if (even && has_bfloat16_block_gemm()) return function(BlockTypes<c10::BFloat16, c10::BFloat16, float>());
+      return function(BlockTypes<c10::BFloat16, float, float>());
+  }
+}
+
+template <typename Types>
+int64_t max_blocks_per_group(int64_t d) {
+  const int64_t block_bytes = kTileRows * d * static_cast<int64_t>(sizeof(typename Types::Operand));
+  return std::clamp<int64_t>(kGroupBytes / block_bytes, 1, kMaxGroupBlocks);
+}
+
+inline void check_tokens(const at::Tensor& tokens, const char* name, int64_t vocab_size) {
+  const int64_t* const data = tokens.const_data_ptr<int64_t>();
+  for (int64_t r = 0; r < tokens.size(0); ++r) {
+    TORCH_CHECK_INDEX(data[r] >= 0 && data[r] < vocab_size, "[linear_cross_entropy] ", name, " must be in [0, ",
+                      vocab_size, "), got ", data[r], " in row ", r);
+  }
+}
+
+}  // namespace titer::cpu

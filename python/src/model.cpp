@@ -1,0 +1,98 @@
+#include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
+#include <titer/core/causal_lm.h>
+#include <titer/core/generate.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include "bindings.h"
+#include "options.h"
+
+namespace titer::python {
+namespace {
+
+std::optional<at::ScalarType> scalar_type(const std::optional<std::string>& name) {
+  if (!name) return std::nullopt;
+  if (*name == "float32") return at::kFloat;
+  if (*name == "bfloat16") return at::kBFloat16;
+  if (*name == "float16") return at::kHalf;
+  if (*name == "float64") return at::kDouble;
+  throw py::value_error("[load_model] dtype must be float32, bfloat16, float16 or float64, got '" + *name + "'");
+}
+
+at::Device parse_device(const std::string& device) {
+  try {
+    return at::Device(device);
+  } catch (const c10::Error& error) {
+    throw py::value_error("[load_model] device '" + device + "' is not one that torch knows; for example cpu or cuda:0");
+  }
+}
+
+}  // namespace
+
+void register_model(py::module_& m) {
+  const py::call_guard<py::gil_scoped_release> release;
+  py::class_<CausalLM, std::shared_ptr<CausalLM>>(m, "CausalLM",
+                                                  "Weights and configuration; use :func:`titer.load_model`.",
+                                                  py::dynamic_attr())
+      .def(py::init([](const std::string& folder, const std::optional<std::string>& dtype, const std::string& device,
+                       bool check_finite) {
+             const auto type = scalar_type(dtype);
+             const at::Device where = parse_device(device);
+             const py::gil_scoped_release no_gil;
+             return std::const_pointer_cast<CausalLM>(load_model(folder, type, where, check_finite));
+           }),
+           py::arg("folder"), py::kw_only(), py::arg("dtype") = py::none(), py::arg("device") = "cpu",
+           py::arg("check_finite") = false)
+      .def(py::init([](const std::string& config_json, const std::map<std::string, at::Tensor>& state_dict) {
+             return std::make_shared<CausalLM>(parse_model_config(config_json, "module.config"),
+                                               [&](const std::string& name) {
+                                                 const auto found = state_dict.find(name);
+                                                 return found == state_dict.end() ? at::Tensor() : found->second;
+                                               });
+           }),
+           py::arg("config_json"), py::arg("state_dict"))
+      .def("__call__", &CausalLM::forward, py::arg("ids"), release, R"doc(
+Logits of whole sequences, without caches or gradients.
+
+Parameters
+----------
+ids : Tensor
+    `[B, L]` int64 token ids.
+
+Returns
+-------
+Tensor
+    `[B, L, V]` in the model's dtype.
+
+Examples
+--------
+>>> model(torch.tensor([[1, 2, 3]])).shape[:2]
+torch.Size([1, 3])
+)doc")
+      .def("check_finite", &CausalLM::check_finite, release,
+           "Raise ValueError naming the first weight that holds an infinity or NaN.")
+      .def_property_readonly("num_parameters", &CausalLM::num_parameters, "Number of parameters, tied ones once.")
+      .def_property_readonly("weight_bytes", &CausalLM::weight_bytes, "Bytes of all parameters, tied ones once.")
+      .def_property_readonly("vocab_size", [](const CausalLM& self) { return self.config().vocab_size; },
+                             "Rows of the embedding.")
+      .def_property_readonly("max_length", [](const CausalLM& self) { return self.config().max_position_embeddings; },
+                             "Longest sequence, in tokens.")
+      .def_property_readonly("family", [](const CausalLM& self) { return self.config().family; },
+                             "Architecture: ``model_type`` of config.json.")
+      .def_property_readonly("dtype", [](const CausalLM& self) { return std::string(c10::toString(self.dtype())); },
+                             "Name of the weights' dtype, for example ``Float``.")
+      .def_property_readonly("device", [](const CausalLM& self) { return self.device().str(); }, "Device of the weights.")
+      .def_property_readonly("eos_token_ids", [](const CausalLM& self) { return self.config().eos_token_ids; },
+                             "Ids that end an answer.");
+
+  m.def(
+      "generate_ids",
+      [](const CausalLM& model, const std::vector<std::vector<int64_t>>& prompts, const py::kwargs& options) {
+        const auto parsed = from_keywords<GenerateOptions>(options, "generate");
+        const py::gil_scoped_release no_gil;
+        return generate(model, prompts, parsed, check_signals);
+      },
+      py::arg("model"), py::arg("prompts"), "New token ids for each prompt's ids.");
+}
+
+}  // namespace titer::python

@@ -1,0 +1,163 @@
+"""Renders messages with a model's own chat template, and names the template by its hash.
+
+Rendering is `apply_chat_template` of transformers with its sandbox. A template needs no vocabulary, so a folder is
+rendered by a bare tokenizer object that holds only the template and the special tokens it names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_TOKEN_VARIABLE = re.compile(r"\b\w+_token\b")  # bos_token, eos_token and what models add, e.g. image_token
+
+
+class ChatTemplate:
+    """The chat template of one model.
+
+    Examples
+    --------
+    >>> from titer.chat import ChatTemplate
+    >>> template = ChatTemplate.from_folder(model_folder)
+    >>> template.render([{"role": "user", "content": "Hello"}]).endswith("assistant\\n")
+    True
+    >>> len(template.hash)
+    64
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+        self._tokenizer = tokenizer
+        self._text = text
+
+    @classmethod
+    def from_folder(cls, path: str | os.PathLike[str]) -> ChatTemplate:
+        """Read the template of a model folder.
+
+        Files take precedence as in transformers: `chat_template.jinja`, then `tokenizer_config.json`. Where several
+        templates are named, the one called `default` is used.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder does not exist.
+        ValueError
+            If the folder has no chat template.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"[chat] expected a model folder, found none ({folder})")
+        config_file = folder / "tokenizer_config.json"
+        config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+        text = _template_text(folder, config)
+        if text is None:
+            raise ValueError(f"[chat] the model has no chat template; use a prompt made of plain text ({folder})")
+        tokens = {name: _content(config.get(name)) for name in set(_TOKEN_VARIABLE.findall(text))}
+        legacy_tokens = "added_tokens_decoder" not in config and (folder / "special_tokens_map.json").is_file()
+        if None in tokens.values() or (tokens and legacy_tokens):
+            # The value comes from the tokenizer's class or other files; only loading it tells.
+            from transformers import AutoTokenizer
+
+            return cls(AutoTokenizer.from_pretrained(folder), text)
+        from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+        return cls(PreTrainedTokenizerBase(**tokens), text)
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
+        """Use the template of a transformers tokenizer.
+
+        Raises
+        ------
+        ValueError
+            If the tokenizer has no chat template.
+        """
+        if not tokenizer.chat_template:
+            raise ValueError("[chat] the tokenizer has no chat template; use a prompt made of plain text")
+        return cls(tokenizer, tokenizer.get_chat_template())
+
+    @property
+    def text(self) -> str:
+        """The template's Jinja source."""
+        return self._text
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the template's source, as hexadecimal digits."""
+        return hashlib.sha256(self._text.encode()).hexdigest()
+
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+        """Return the text that the model reads for `messages`.
+
+        Parameters
+        ----------
+        messages
+            Turns with `role` and `content`.
+        add_generation_prompt
+            Whether the text ends where the assistant's answer begins.
+
+        Raises
+        ------
+        ValueError
+            If there are no messages, or the template refuses them (for example roles that do not alternate).
+        """
+        from jinja2 import TemplateError
+
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                chat_template=self._text,
+                add_generation_prompt=add_generation_prompt,
+                tokenize=False,
+            )
+        except TemplateError as error:
+            raise ValueError(f"[chat] the chat template refused the messages: {error}") from error
+        return str(rendered)
+
+    def renderer(self, messages: str | Sequence[Mapping[str, Any]], slot: str = "{slot}") -> Callable[[str], str]:
+        """Return a function from the text of a slot to the text that the model reads, up to where it answers.
+
+        Parameters
+        ----------
+        messages
+            A user message, or turns with `role` and `content`; one content holds `slot` exactly once.
+        slot
+            Marks the place that the function's argument takes.
+
+        Raises
+        ------
+        ValueError
+            If the slot is missing or repeated.
+        """
+        question = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        turns: list[Mapping[str, Any]] = list(question)
+        found = sum(str(turn["content"]).count(slot) for turn in turns)
+        if found != 1:
+            raise ValueError(f"[prompt] the messages must hold {slot} exactly once, found it {found} times")
+
+        def render(slot_text: str) -> str:
+            return self.render([{**turn, "content": turn["content"].replace(slot, slot_text)} for turn in turns])
+
+        return render
+
+
+def _template_text(folder: Path, config: Mapping[str, Any]) -> str | None:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return template or None
+
+
+def _content(token: str | Mapping[str, Any] | None) -> str | None:
+    """Return the text of a special token, which tokenizer_config.json gives as a string or as a dictionary."""
+    return token["content"] if isinstance(token, Mapping) else token

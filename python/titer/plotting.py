@@ -1,0 +1,38 @@
+"""Pictures of results. Imported with matplotlib only when a plot is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from titer._titer import AttackResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_attack(result: AttackResult, ax: Axes | None = None) -> Axes:
+    """Draw a search's loss against its steps.
+
+    Parameters
+    ----------
+    result : AttackResult
+        What an attack returned.
+    ax : matplotlib Axes, optional
+        Drawn on; new ones by default.
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    import matplotlib.pyplot as plt
+
+    axes = plt.subplots(figsize=(6, 3.5), layout="constrained")[1] if ax is None else ax
+    trace = result.trace
+    axes.plot(trace["step"], trace["loss"], color="0.7", linewidth=1, label="step")
+    axes.plot(trace["step"], trace["best_loss"], color="tab:blue", label="best so far")
+    axes.axhline(result.initial_loss, color="tab:gray", linestyle=":", linewidth=1, label="start")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per target token)")
+    axes.set_title(f"{result.attack}: target {'reached' if result.success else 'not reached'}")
+    axes.legend(frameon=False)
+    return axes

@@ -1,0 +1,205 @@
+#include "titer/core/retokenization_filter.h"
+
+#include <gmock/gmock.h>
+
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "small_tokenizer.h"
+
+namespace titer {
+namespace {
+
+using nlohmann::json;
+using testing::byte_level;
+using testing::digits;
+using testing::sequence;
+
+Tokenizer load(const json& document) { return Tokenizer::from_json(document.dump(), "tokenizer.json"); }
+
+Tokenizer gpt2() { return load(testing::small_tokenizer(byte_level(false, true))); }
+
+std::vector<int64_t> ids_of(const Tokenizer& tokenizer, const std::vector<std::string>& tokens) {
+  std::vector<int64_t> ids;
+  for (const std::string& token : tokens) ids.push_back(tokenizer.token_to_id(token).value());
+  return ids;
+}
+
+/// A filter between two texts that are tokenized by themselves.
+RetokenizationFilter between(const Tokenizer& tokenizer, std::string_view before, std::string_view after) {
+  return {tokenizer, before, after, tokenizer.encode(before, false), tokenizer.encode(after, false)};
+}
+
+bool valid(const RetokenizationFilter& filter, const Tokenizer& tokenizer, const std::vector<std::string>& slot) {
+  const std::vector<int64_t> ids = ids_of(tokenizer, slot);
+  const bool answer = filter.valid(ids);
+  EXPECT_EQ(answer, filter.whole_prompt_valid(ids));
+  return answer;
+}
+
+TEST(RetokenizationFilter, ids_that_merge_inside_the_slot_are_rejected) {
+  const Tokenizer tokenizer = gpt2();
+  const RetokenizationFilter filter = between(tokenizer, "say", " now");
+  EXPECT_TRUE(filter.is_local());
+  EXPECT_TRUE(valid(filter, tokenizer, {"Ġthe", "Ġt"}));
+  EXPECT_FALSE(valid(filter, tokenizer, {"Ġt", "h", "e"}));
+  EXPECT_TRUE(valid(filter, tokenizer, {"a", "Ġt", "a"}));
+  EXPECT_FALSE(valid(filter, tokenizer, {"a", "a"}));
+  EXPECT_TRUE(valid(filter, tokenizer, {}));
+}
+
+TEST(RetokenizationFilter, a_merge_across_either_border_of_the_slot_is_rejected) {
+  const Tokenizer tokenizer = gpt2();
+  EXPECT_FALSE(valid(between(tokenizer, "say t", ""), tokenizer, {"h"}));
+  EXPECT_TRUE(valid(between(tokenizer, "say t", ""), tokenizer, {"a"}));
+  EXPECT_FALSE(valid(between(tokenizer, "", "h now"), tokenizer, {"Ġt"}));
+  EXPECT_TRUE(valid(between(tokenizer, "", "s now"), tokenizer, {"Ġt"}));
+}
+
+TEST(RetokenizationFilter, white_space_at_the_border_belongs_to_the_next_word) {
+  const Tokenizer tokenizer = gpt2();
+  EXPECT_FALSE(valid(between(tokenizer, "a ", "b"), tokenizer, {"a"}));
+  EXPECT_FALSE(valid(between(tokenizer, "a", "the"), tokenizer, {"Ġ"}));
+  EXPECT_TRUE(valid(between(tokenizer, "a", " the"), tokenizer, {"Ġ"}));
+  EXPECT_FALSE(valid(between(tokenizer, "a", "  the"), tokenizer, {"Ġ"}));
+  EXPECT_TRUE(valid(between(tokenizer, "a", ""), tokenizer, {"Ġ"}));
+}
+
+TEST(RetokenizationFilter, broken_characters_are_rejected_even_if_the_context_completes_them) {
+  const Tokenizer tokenizer = gpt2();
+  EXPECT_FALSE(valid(between(tokenizer, "a", "b"), tokenizer, {"Ã"}));
+  EXPECT_TRUE(valid(between(tokenizer, "a", "b"), tokenizer, {"Ã©"}));
+  EXPECT_FALSE(valid(between(tokenizer, "a", "b"), tokenizer, {"Ã", "©"}));
+}
+
+TEST(RetokenizationFilter, added_tokens_in_the_slot_or_across_its_borders_are_rejected) {
+  const Tokenizer tokenizer = gpt2();
+  EXPECT_FALSE(valid(between(tokenizer, "a", "b"), tokenizer, {"<|a|>"}));
+  EXPECT_FALSE(valid(between(tokenizer, "a", "b"), tokenizer, {"<|", "a", "|", ">"}));
+  EXPECT_FALSE(valid(between(tokenizer, "a<|a", "b"), tokenizer, {"|", ">"}));
+  EXPECT_FALSE(valid(between(tokenizer, "a", "a|>b"), tokenizer, {"<|"}));
+  EXPECT_FALSE(valid(between(tokenizer, "a<", "a|>b"), tokenizer, {"|"}));
+  EXPECT_FALSE(valid(between(tokenizer, "ax", "b"), tokenizer, {"x"}));
+  EXPECT_TRUE(valid(between(tokenizer, "a<|a|>", "<|a|>b"), tokenizer, {"a", "Ġt", "|", ">"}));
+  EXPECT_FALSE(valid(between(tokenizer, "a<|a|>", "<|a|>b"), tokenizer, {"<|"}));  // grows the token before it
+}
+
+TEST(RetokenizationFilter, an_added_token_over_an_empty_slot_is_rejected) {
+  const Tokenizer tokenizer = gpt2();
+  const RetokenizationFilter filter(tokenizer, "a<|a", "|>b", ids_of(tokenizer, {"a", "<|a|>"}),
+                                    ids_of(tokenizer, {"b"}));
+  EXPECT_FALSE(filter.valid({}));
+  EXPECT_FALSE(filter.whole_prompt_valid({}));
+}
+
+TEST(RetokenizationFilter, ids_that_the_texts_do_not_have_are_handled_by_the_whole_prompt) {
+  const Tokenizer tokenizer = gpt2();
+  const std::vector<int64_t> wrong = ids_of(tokenizer, {"b", "Ġt"});
+  const RetokenizationFilter filter(tokenizer, "a a a", "", wrong, {});
+  EXPECT_FALSE(filter.is_local());
+  EXPECT_FALSE(filter.valid(ids_of(tokenizer, {"a"})));
+  EXPECT_FALSE(between(load(testing::small_tokenizer(byte_level(true, true))), "a", "b").is_local());
+}
+
+TEST(RetokenizationFilter, invalid_text_and_negative_ids_are_refused) {
+  const Tokenizer tokenizer = gpt2();
+  EXPECT_THROW(RetokenizationFilter(tokenizer, "\xFF", "", {}, {}), std::invalid_argument);
+  EXPECT_THROW(RetokenizationFilter(tokenizer, "", "\xFF", {}, {}), std::invalid_argument);
+  EXPECT_THROW(between(tokenizer, "", "").valid(std::vector<int64_t>{-1}), std::out_of_range);
+  EXPECT_FALSE(between(tokenizer, "", "").valid(std::vector<int64_t>{100'000}));
+}
+
+/// Prompts cut at random token borders, slots changed at random, with the ids that sit at the borders over-represented.
+class RandomPrompts {
+ public:
+  RandomPrompts(const Tokenizer& tokenizer, unsigned seed) : tokenizer_(tokenizer), random_(seed) {}
+
+  std::vector<int64_t> ids(std::size_t max_size) {
+    static const std::vector<std::string> border_tokens = {
+        "Ġ",  "ĠĠ", "Ċ",  "ĊĊ", "ĠĊ", "č",   "ĉ", "1", "12", "'", "'s", "s", "t", "the", "Ġthe",  "Ã", "©",
+        "Ã©", "a",  "Ġa", "!",  "!!", "!!Ċ", "<", "|", "<|", ">", "x",  "Â", "ł", "ä",   "<|a|>", "xx"};
+    std::vector<int64_t> chosen(random_() % (max_size + 1));
+    for (int64_t& id : chosen) {
+      if (random_() % 4 == 0) {
+        id = static_cast<int64_t>(random_() % static_cast<unsigned>(tokenizer_.vocab_size()));
+      } else {
+        id = tokenizer_.token_to_id(border_tokens[random_() % border_tokens.size()]).value();
+      }
+    }
+    return chosen;
+  }
+
+  /// Random text: the valid part of random ids.
+  std::string text(std::size_t max_ids) { return tokenizer_.decode(ids(max_ids)); }
+
+  std::size_t below(std::size_t bound) { return random_() % bound; }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::mt19937 random_;
+};
+
+class LocalWindow : public ::testing::TestWithParam<std::pair<std::string, json>> {};
+
+TEST_P(LocalWindow, gives_the_answer_of_the_whole_prompt) {
+  for (const bool ignore_merges : {false, true}) {
+    json document = testing::small_tokenizer(GetParam().second);
+    document["model"]["ignore_merges"] = ignore_merges;
+    const Tokenizer tokenizer = load(document);
+    RandomPrompts prompts(tokenizer, 7);
+    int num_valid = 0;
+    for (int round = 0; round < 400; ++round) {
+      const std::string before = prompts.text(12);
+      const std::string after = prompts.text(round % 10 == 0 ? 80 : 12);
+      // Either the texts are tokenized by themselves, or a whole prompt is cut at token borders.
+      std::vector<int64_t> before_ids = tokenizer.encode(before, false);
+      std::vector<int64_t> after_ids = tokenizer.encode(after, false);
+      if (round % 2 == 1) {
+        const Encoding whole = tokenizer.encode_with_offsets(before + after, false);
+        std::size_t cut = 0;
+        while (cut < whole.ids.size() && whole.offsets[cut].begin < static_cast<int64_t>(before.size())) ++cut;
+        before_ids.assign(whole.ids.begin(), whole.ids.begin() + static_cast<std::ptrdiff_t>(cut));
+        after_ids.assign(whole.ids.begin() + static_cast<std::ptrdiff_t>(cut), whole.ids.end());
+      }
+      const RetokenizationFilter filter(tokenizer, before, after, before_ids, after_ids);
+      for (int candidate = 0; candidate < 30; ++candidate) {
+        std::vector<int64_t> slot = prompts.ids(6);
+        if (candidate % 2 == 1) slot = tokenizer.encode(tokenizer.decode(slot), false);
+        const bool answer = filter.valid(slot);
+        ASSERT_EQ(answer, filter.whole_prompt_valid(slot))
+            << json({before, after, before_ids, after_ids, slot}).dump(-1, ' ', false, json::error_handler_t::replace);
+        num_valid += answer ? 1 : 0;
+      }
+    }
+    EXPECT_GT(num_valid, 50);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryPreTokenizer, LocalWindow, ::testing::ValuesIn(testing::pre_tokenizers()),
+                         [](const auto& parameter) { return parameter.param.first; });
+
+TEST(RetokenizationFilter, threads_share_a_filter) {
+  const Tokenizer tokenizer = gpt2();
+  const RetokenizationFilter filter = between(tokenizer, "a<|a|>the ", " now<|a|>");
+  RandomPrompts prompts(tokenizer, 8);
+  std::vector<std::vector<int64_t>> slots;
+  std::vector<bool> expected;
+  for (int i = 0; i < 300; ++i) {
+    slots.push_back(prompts.ids(5));
+    expected.push_back(filter.whole_prompt_valid(slots.back()));
+  }
+  std::vector<std::thread> threads;
+  std::vector<int> num_wrong(4, 0);
+  for (std::size_t t = 0; t < num_wrong.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (std::size_t i = 0; i < slots.size(); ++i) num_wrong[t] += filter.valid(slots[i]) != expected[i] ? 1 : 0;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(num_wrong, ::testing::Each(0));
+}
+
+}  // namespace
+}  // namespace titer
