@@ -4,7 +4,8 @@ include(CMakePackageConfigHelpers)
 set_target_properties(titer PROPERTIES INSTALL_RPATH "$ORIGIN;${TITER_TORCH_LIBRARY_DIR};$ORIGIN/../torch/lib")
 
 if(SKBUILD)
-  install(TARGETS titer titer_python LIBRARY DESTINATION titer RUNTIME DESTINATION titer NAMELINK_SKIP)
+  install(TARGETS titer titer_python LIBRARY DESTINATION titer)
+  install(FILES "${PROJECT_BINARY_DIR}/python/_torch_version.py" DESTINATION titer)
   return()
 endif()
 

@@ -56,8 +56,11 @@ class GcgSearch {
     } else {
       initialise();
     }
-    log({{"event", "start"}, {"attack", "gcg"}, {"options", ordered_json::parse(identity_.options)},
-         {"step", state_.step}, {"initial_loss", state_.initial_loss}});
+    log({{"event", "start"},
+         {"attack", "gcg"},
+         {"options", ordered_json::parse(identity_.options)},
+         {"step", state_.step},
+         {"initial_loss", state_.initial_loss}});
     try {
       while (state_.stop_reason.empty()) {
         if (state_.step == options_.num_steps) {
@@ -86,7 +89,8 @@ class GcgSearch {
     const at::Tensor ids = as_tensor(flat).view({static_cast<int64_t>(slots.size()), slot_length()});
     const at::Tensor losses = session_.score(ids, objective_).loss;
     for (size_t i = 0; i < slots.size(); ++i)
-      remember({losses[static_cast<int64_t>(i)].item<double>(), std::move(slots[i])}, static_cast<int64_t>(slots.size()));
+      remember({losses[static_cast<int64_t>(i)].item<double>(), std::move(slots[i])},
+               static_cast<int64_t>(slots.size()));
     state_.initial_loss = losses[0].item<double>();
     state_.best = state_.buffer.front();
     if (options_.buffer_size == 0) state_.buffer.resize(1);
@@ -98,19 +102,23 @@ class GcgSearch {
     for (size_t i = 1; i < options_.optim_str_init.size(); ++i) {
       const std::string& text = options_.optim_str_init[i];
       slots.push_back(prompt_.with_slot(text).slot_ids());
-      TORCH_CHECK_VALUE(slots.back().size() == slots.front().size(), "[gcg] the texts of optim_str_init must have the "
-                        "same number of tokens: '", options_.optim_str_init[0], "' has ", slots.front().size(), ", '",
-                        text, "' has ", slots.back().size());
+      TORCH_CHECK_VALUE(slots.back().size() == slots.front().size(),
+                        "[gcg] the texts of optim_str_init must have the "
+                        "same number of tokens: '",
+                        options_.optim_str_init[0], "' has ", slots.front().size(), ", '", text, "' has ",
+                        slots.back().size());
     }
     std::vector<int64_t> characters;
     for (const char character : kInitialCharacters)
-      for (const int64_t id : prompt_.tokenizer().encode(std::string_view(&character, 1), false)) characters.push_back(id);
+      for (const int64_t id : prompt_.tokenizer().encode(std::string_view(&character, 1), false))
+        characters.push_back(id);
     constexpr int64_t kTries = 64;  // in the second half the first token stays: it may carry a space of the prompt
     for (int64_t item = 0; static_cast<int64_t>(slots.size()) < options_.buffer_size; ++item) {
       std::vector<int64_t> slot;
       int64_t attempt = 0;
       do {
-        TORCH_CHECK_VALUE(attempt < kTries, "[gcg] no random start of the buffer survives re-tokenisation; give "
+        TORCH_CHECK_VALUE(attempt < kTries,
+                          "[gcg] no random start of the buffer survives re-tokenisation; give "
                           "buffer_size texts in optim_str_init");
         Philox random(static_cast<uint64_t>(options_.seed), RandomPurpose::kSlotInitialisation,
                       static_cast<uint32_t>(attempt), static_cast<uint64_t>(item));
@@ -127,8 +135,7 @@ class GcgSearch {
   void step() {
     const std::vector<int64_t> current = state_.buffer.front().ids;
     const at::Tensor gradient = with_momentum(session_.token_gradient(as_tensor(current), objective_));
-    if (allowed_.empty())
-      allowed_ = allowed_tokens(prompt_.tokenizer(), gradient.size(1), options_.allow_non_ascii);
+    if (allowed_.empty()) allowed_ = allowed_tokens(prompt_.tokenizer(), gradient.size(1), options_.allow_non_ascii);
     const auto tokens = promising_tokens(gradient, allowed_, options_.topk);
     const SampledCandidates candidates = sample_candidates(
         current, tokens,
@@ -163,6 +170,7 @@ class GcgSearch {
                             .best_loss = state_.best.loss,
                             .width = candidates.ids.size(0),
                             .draws = candidates.draws,
+                            .ids = found.ids,
                             .cost = state_.cost});
     ordered_json record = step_to_json(state_.trace.back());
     record["event"] = "step";
@@ -265,8 +273,13 @@ class GcgSearch {
     result.completion = complete(result.text);
     result.success = reaches_target(result.completion);
     result.cost = cost();
-    log({{"event", "result"}, {"step", state_.step}, {"loss", result.loss}, {"success", result.success},
-         {"text", result.text}, {"stop_reason", result.stop_reason}, {"cost", cost_to_json(result.cost)}});
+    log({{"event", "result"},
+         {"step", state_.step},
+         {"loss", result.loss},
+         {"success", result.success},
+         {"text", result.text},
+         {"stop_reason", result.stop_reason},
+         {"cost", cost_to_json(result.cost)}});
     return result;
   }
 
@@ -287,7 +300,8 @@ class GcgSearch {
 Gcg::Gcg(GcgOptions options) : options_(std::move(options)) { check_options(options_, "gcg"); }
 
 AttackResult Gcg::run(const System& system, const Prompt& prompt, const AttackRun& run) const {
-  TORCH_CHECK_VALUE(includes(system.access(), needs()), "[gcg] the system does not offer what GCG needs: target loss, "
+  TORCH_CHECK_VALUE(includes(system.access(), needs()),
+                    "[gcg] the system does not offer what GCG needs: target loss, "
                     "gradients and text; use an attack that needs less");
   const Prompt start = options_.optim_str_init.empty() ? prompt : prompt.with_slot(options_.optim_str_init.front());
   const std::unique_ptr<Session> session = system.open(start, {.batch_size = options_.batch_size});

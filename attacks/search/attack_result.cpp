@@ -28,8 +28,8 @@ Cost cost_from_json(const nlohmann::json& json) {
 }
 
 ordered_json step_to_json(const AttackStep& step) {
-  return {{"step", step.step},   {"loss", step.loss},   {"best_loss", step.best_loss},
-          {"width", step.width}, {"draws", step.draws}, {"cost", cost_to_json(step.cost)}};
+  return {{"step", step.step},   {"loss", step.loss}, {"best_loss", step.best_loss},    {"width", step.width},
+          {"draws", step.draws}, {"ids", step.ids},   {"cost", cost_to_json(step.cost)}};
 }
 
 AttackStep step_from_json(const nlohmann::json& json) {
@@ -38,6 +38,7 @@ AttackStep step_from_json(const nlohmann::json& json) {
           .best_loss = json.at("best_loss").get<double>(),
           .width = json.at("width").get<int64_t>(),
           .draws = json.at("draws").get<int64_t>(),
+          .ids = json.at("ids").get<std::vector<int64_t>>(),
           .cost = cost_from_json(json.at("cost"))};
 }
 
@@ -66,7 +67,8 @@ AttackResult parse_attack_result(std::string_view text, std::string_view origin)
   const nlohmann::json json = parse_json(text, origin);
   try {
     if (json.at("format") != "titer.attack_result.v1")
-      throw std::invalid_argument("[attack_result] 'format' is not titer.attack_result.v1 (" + std::string(origin) + ")");
+      throw std::invalid_argument("[attack_result] 'format' is not titer.attack_result.v1 (" + std::string(origin) +
+                                  ")");
     AttackResult result{.attack = json.at("attack").get<std::string>(),
                         .options = json.at("options").dump(),
                         .target = json.at("target").get<std::string>(),

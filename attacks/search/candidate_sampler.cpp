@@ -19,9 +19,8 @@ std::vector<int64_t> distinct_positions(Philox& random, int64_t length, int64_t 
   std::vector<int64_t> positions(static_cast<size_t>(length));
   std::iota(positions.begin(), positions.end(), int64_t{0});
   for (int64_t i = 0; i < n; ++i) {
-    const int64_t pick = i == 0 && first
-                             ? *first
-                             : i + static_cast<int64_t>(random.below(static_cast<uint64_t>(length - i)));
+    const int64_t pick =
+        i == 0 && first ? *first : i + static_cast<int64_t>(random.below(static_cast<uint64_t>(length - i)));
     std::swap(positions[static_cast<size_t>(i)], positions[static_cast<size_t>(pick)]);
   }
   positions.resize(static_cast<size_t>(n));

@@ -31,8 +31,8 @@ struct SampledCandidates {
   int64_t draws = 0;  ///< at most 20 x width
 };
 
-/// Draws until `width` distinct valid candidates are found or 20 x width draws are spent. Draw d is a function of (seed,
-/// step, d) alone.
+/// Draws until `width` distinct valid candidates are found or 20 x width draws are spent. Draw d is a function of
+/// (seed, step, d) alone.
 ///
 /// @param base    [S] ids
 /// @param tokens  replacements per position

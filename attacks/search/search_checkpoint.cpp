@@ -55,8 +55,9 @@ void write_checkpoint(const std::filesystem::path& path, const SearchIdentity& i
                        .data = {static_cast<const std::byte*>(momentum.const_data_ptr()), momentum.nbytes()},
                        .storage = nullptr});
   }
-  write_safetensors(path, tensors,
-                    {{"format", "titer.search.v1"}, {"identity", identity_to_json(identity).dump()}, {"state", json.dump()}});
+  write_safetensors(
+      path, tensors,
+      {{"format", "titer.search.v1"}, {"identity", identity_to_json(identity).dump()}, {"state", json.dump()}});
 }
 
 SearchState read_checkpoint(const std::filesystem::path& path, const SearchIdentity& identity) {
@@ -70,8 +71,8 @@ SearchState read_checkpoint(const std::filesystem::path& path, const SearchIdent
     return found->second;
   };
   if (entry("format") != "titer.search.v1")
-    throw std::invalid_argument("[checkpoint] format is '" + entry("format") + "', expected titer.search.v1 (" + origin +
-                                ")");
+    throw std::invalid_argument("[checkpoint] format is '" + entry("format") + "', expected titer.search.v1 (" +
+                                origin + ")");
   const json stored = parse_json(entry("identity"), origin);
   const json expected = json::parse(identity_to_json(identity).dump());
   for (const auto& [key, value] : expected.items()) {

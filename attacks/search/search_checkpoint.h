@@ -38,7 +38,8 @@ struct SearchIdentity {
 /// Atomically. @throws std::system_error
 void write_checkpoint(const std::filesystem::path& path, const SearchIdentity& identity, const SearchState& state);
 
-/// @throws std::system_error if it cannot be read, std::invalid_argument if it is malformed or belongs to another search
+/// @throws std::system_error if it cannot be read, std::invalid_argument if it is malformed or belongs to another
+/// search
 SearchState read_checkpoint(const std::filesystem::path& path, const SearchIdentity& identity);
 
 }  // namespace titer

@@ -3,6 +3,7 @@
 //   titer_kernel_benchmarks --benchmark_enable_random_interleaving=true --benchmark_repetitions=5
 //   --benchmark_report_aggregates_only=true
 // GFLOP/s counts the products of the plain formulation: 2 R d V forward, twice that with the gradient.
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/linear.h>

@@ -29,7 +29,9 @@ SequenceAttention::SequenceAttention(const ModelConfig& config, KvCache* cache, 
 
 at::Tensor SequenceAttention::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t rows = k.size(0) / batch_;
-  const auto by_head = [&](const at::Tensor& x) { return x.view({batch_, rows, -1, config_.head_dim}).transpose(1, 2); };
+  const auto by_head = [&](const at::Tensor& x) {
+    return x.view({batch_, rows, -1, config_.head_dim}).transpose(1, 2);
+  };
   const at::Tensor queries = by_head(q.reshape({q.size(0), -1, config_.head_dim}));
   at::Tensor keys = by_head(k);
   at::Tensor values = by_head(v);

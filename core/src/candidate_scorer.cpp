@@ -82,9 +82,9 @@ struct CandidateScorer::Plan {
   int64_t before, slot, after, target;  // lengths of the spans
   std::vector<int64_t> tail_ids;        // after + all of the target but its last token, whose prediction nobody needs
   at::Tensor target_ids;
-  Rotary rotary;             // of every position
-  KvCache prefix;            // of `before` and of the base
-  std::vector<int64_t> base; // empty while the slot part of `prefix` is not valid
+  Rotary rotary;              // of every position
+  KvCache prefix;             // of `before` and of the base
+  std::vector<int64_t> base;  // empty while the slot part of `prefix` is not valid
   Workspace workspace;
   MemoryBaseline memory;
 };

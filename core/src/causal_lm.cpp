@@ -20,8 +20,9 @@ CausalLM::CausalLM(ModelConfig config, const WeightSource& source) : config_(std
     TORCH_CHECK_VALUE(tensor.defined(), "[load_model] weight '", name, "' is missing");
     TORCH_CHECK_VALUE(tensor.sizes() == at::IntArrayRef(shape), "[load_model] weight '", name, "' must have shape ",
                       at::IntArrayRef(shape), ", got ", tensor.sizes());
-    TORCH_CHECK_VALUE(at::isFloatingType(tensor.scalar_type()) && tensor.layout() == at::kStrided, "[load_model] weight '",
-                      name, "' must be a dense floating-point tensor, got ", tensor.toString());
+    TORCH_CHECK_VALUE(at::isFloatingType(tensor.scalar_type()) && tensor.layout() == at::kStrided,
+                      "[load_model] weight '", name, "' must be a dense floating-point tensor, got ",
+                      tensor.toString());
     TORCH_CHECK_VALUE(!tensor.is_inference(), "[load_model] weight '", name,
                       "' was made under inference mode, which autograd cannot use; clone it outside");
     if (!parameters_.empty()) {

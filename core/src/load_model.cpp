@@ -4,9 +4,9 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/util/Exception.h>
 #include <sys/mman.h>
-#include <unistd.h>
 #include <titer/core/causal_lm.h>
 #include <titer/core/safetensors.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -40,7 +40,8 @@ at::Tensor tensor_in_file(const StoredTensor& stored) {
   }
   // The mapping is read-only: weights are frozen, nothing in the library writes to them.
   auto* data = const_cast<std::byte*>(stored.data.data());
-  return at::from_blob(data, stored.shape, [storage = stored.storage](void*) {}, options);
+  return at::from_blob(
+      data, stored.shape, [storage = stored.storage](void*) {}, options);
 }
 
 /// Maps the pages now, so that loading and not the first pass pays for reading them.

@@ -97,7 +97,8 @@ Prompt Prompt::cut(const Tokenizer& tokenizer, RenderFn render, std::string_view
   const std::string after = frame.substr(slot_begin + kPlaceholder.size());
   const std::string prompt = render(initial);
   if (prompt != before + std::string(initial) + after)
-    fail("the chat template changes the initial slot text " + quote(initial) + "; give one without white space at its ends");
+    fail("the chat template changes the initial slot text " + quote(initial) +
+         "; give one without white space at its ends");
 
   const std::string whole = prompt + std::string(target);
   const auto slot_end = static_cast<int64_t>(slot_begin + initial.size());
@@ -111,7 +112,8 @@ Prompt Prompt::cut(const Tokenizer& tokenizer, RenderFn render, std::string_view
   const auto require_border = [&](size_t token, int64_t byte, const char* what) {
     if (token < encoding.ids.size() && encoding.offsets[token].begin != byte)
       fail(std::string(what) + " merges with the text before it into the token " +
-           quote(tokenizer.bytes_of(std::span(&encoding.ids[token], 1))) + "; separate them, for example by a space or a line break");
+           quote(tokenizer.bytes_of(std::span(&encoding.ids[token], 1))) +
+           "; separate them, for example by a space or a line break");
   };
 
   const size_t slot_token = first_ending_after(static_cast<int64_t>(slot_begin));
@@ -154,7 +156,8 @@ Prompt Prompt::cut(const Tokenizer& tokenizer, RenderFn render, std::string_view
       .filter = std::move(filter),
   }));
   if (!prompt_with_slot.valid(prompt_with_slot.slot_ids()))
-    fail("the initial slot text " + quote(initial) + " does not survive rendering and tokenization; it must hold no special tokens");
+    fail("the initial slot text " + quote(initial) +
+         " does not survive rendering and tokenization; it must hold no special tokens");
   return prompt_with_slot;
 }
 

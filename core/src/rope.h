@@ -21,8 +21,8 @@ Rotary make_rotary(const ModelConfig& config, const at::Tensor& positions, int64
 /// The same for rows that are each the last of their own sequence: a decoding step.
 Rotary make_step_rotary(const ModelConfig& config, const at::Tensor& positions, at::ScalarType dtype);
 
-/// Rotates x [N, ..., hd] by the angles of its row. Writes to `out` (same shape, any strides) where it is defined, which
-/// must not be used where a gradient is wanted.
+/// Rotates x [N, ..., hd] by the angles of its row. Writes to `out` (same shape, any strides) where it is defined,
+/// which must not be used where a gradient is wanted.
 at::Tensor apply_rotary(const at::Tensor& x, const Rotary& rotary, const at::Tensor& out = {});
 
 }  // namespace titer

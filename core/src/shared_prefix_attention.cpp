@@ -1,6 +1,6 @@
-// softmax over prefix and own keys at once equals the two partial softmaxes weighted by their log-sum-exps (the merge of
-// cascade and flash-decoding attention, arXiv 2205.14135): with w = sigmoid(lse_prefix - lse_own),
-// out = w * out_prefix + (1 - w) * out_own. The prefix is never copied per candidate.
+// softmax over prefix and own keys at once equals the two partial softmaxes weighted by their log-sum-exps (the merge
+// of cascade and flash-decoding attention, arXiv 2205.14135): with w = sigmoid(lse_prefix - lse_own), out = w *
+// out_prefix + (1 - w) * out_own. The prefix is never copied per candidate.
 #include "shared_prefix_attention.h"
 
 #include <ATen/TensorOperators.h>
@@ -39,8 +39,7 @@ SharedPrefixAttention::SharedPrefixAttention(const ModelConfig& config, const Kv
   output_rows_ = at::tensor(wanted, at::kLong).to(prefix.k.device());
 }
 
-at::Tensor SharedPrefixAttention::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k,
-                                         const at::Tensor& v) {
+at::Tensor SharedPrefixAttention::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   at::Tensor out = workspace_.take("attention", q.sizes(), q.options());
   const bool last = layer + 1 == config_.num_layers;
   int64_t row = 0;

@@ -26,6 +26,7 @@ py::object trace_frame(const AttackResult& result) {
   column("best_loss", [](const AttackStep& s) { return s.best_loss; });
   column("width", [](const AttackStep& s) { return s.width; });
   column("draws", [](const AttackStep& s) { return s.draws; });
+  column("ids", [](const AttackStep& s) { return s.ids; });
   column("queries", [](const AttackStep& s) { return s.cost.queries; });
   column("tokens", [](const AttackStep& s) { return s.cost.tokens; });
   column("flops", [](const AttackStep& s) { return s.cost.flops; });
@@ -58,7 +59,9 @@ template <typename Attack, typename Options>
 void register_attack(py::module_& m, const char* name, const char* where, const std::string& doc) {
   const std::string python_name = name;
   const std::string init = init_doc(describe_options(Options{}));
-  const auto from_python = [where](const py::kwargs& options) { return Attack(from_keywords<Options>(options, where)); };
+  const auto from_python = [where](const py::kwargs& options) {
+    return Attack(from_keywords<Options>(options, where));
+  };
   py::class_<Attack, PromptAttack> attack(m, name, doc.c_str());
   {
     py::options signatures;
@@ -79,8 +82,9 @@ void register_attack(py::module_& m, const char* name, const char* where, const 
             return out;
           },
           "All options with their values.")
-      .def_static("describe", [] { return describe(describe_options(Options{})); },
-                  "Name, type, unit, range, default and meaning of every option.")
+      .def_static(
+          "describe", [] { return describe(describe_options(Options{})); },
+          "Name, type, unit, range, default and meaning of every option.")
       .def_static(
           "from_config",
           [where](const std::optional<std::filesystem::path>& path, const std::vector<std::string>& assignments) {
@@ -104,6 +108,7 @@ void register_attacks(py::module_& m) {
       .def_readonly("best_loss", &AttackStep::best_loss, "Lowest loss so far.")
       .def_readonly("width", &AttackStep::width, "Distinct valid candidates scored.")
       .def_readonly("draws", &AttackStep::draws, "Candidates drawn to find them.")
+      .def_readonly("ids", &AttackStep::ids, "Token ids of the slot that the step ends with.")
       .def_readonly("cost", &AttackStep::cost, "What the run has spent so far.");
 
   py::class_<AttackResult>(m, "AttackResult", R"doc(
@@ -124,11 +129,13 @@ Examples
       .def_readonly("initial_loss", &AttackResult::initial_loss, "Loss of the slot that the search started from.")
       .def_readonly("loss", &AttackResult::loss, "Loss of the final prompt, scored again at the end.")
       .def_readonly("success", &AttackResult::success, "Greedy decoding of the final prompt starts with the target.")
-      .def_readonly("initial_completion", &AttackResult::initial_completion, "The model's own answer before the attack.")
+      .def_readonly("initial_completion", &AttackResult::initial_completion,
+                    "The model's own answer before the attack.")
       .def_readonly("completion", &AttackResult::completion, "The model's answer to the final prompt.")
       .def_readonly("stop_reason", &AttackResult::stop_reason, "``num_steps``, ``early_stop`` or ``callback``.")
       .def_readonly("template_hash", &AttackResult::template_hash, "SHA-256 of the chat template.")
       .def_readonly("cost", &AttackResult::cost, "What the whole run has spent.")
+      .def_readonly("steps", &AttackResult::trace, "One :class:`AttackStep` per step.")
       .def_property_readonly("trace", &trace_frame, "One row per step, a ``pandas.DataFrame``.")
       .def(
           "plot",
@@ -136,7 +143,8 @@ Examples
             return py::module_::import("titer.plotting").attr("plot_attack")(self, axes);
           },
           py::arg("ax") = py::none(), "Loss against step on matplotlib axes.")
-      .def("to_json", [](const AttackResult& self) { return to_json(self); }, "The result as a JSON object.")
+      .def(
+          "to_json", [](const AttackResult& self) { return to_json(self); }, "The result as a JSON object.")
       .def(
           "save",
           [](const AttackResult& self, const std::filesystem::path& path) {

@@ -23,7 +23,8 @@ at::Device parse_device(const std::string& device) {
   try {
     return at::Device(device);
   } catch (const c10::Error& error) {
-    throw py::value_error("[load_model] device '" + device + "' is not one that torch knows; for example cpu or cuda:0");
+    throw py::value_error("[load_model] device '" + device +
+                          "' is not one that torch knows; for example cpu or cuda:0");
   }
 }
 
@@ -31,9 +32,8 @@ at::Device parse_device(const std::string& device) {
 
 void register_model(py::module_& m) {
   const py::call_guard<py::gil_scoped_release> release;
-  py::class_<CausalLM, std::shared_ptr<CausalLM>>(m, "CausalLM",
-                                                  "Weights and configuration; use :func:`titer.load_model`.",
-                                                  py::dynamic_attr())
+  py::class_<CausalLM, std::shared_ptr<CausalLM>>(
+      m, "CausalLM", "Weights and configuration; use :func:`titer.load_model`.", py::dynamic_attr())
       .def(py::init([](const std::string& folder, const std::optional<std::string>& dtype, const std::string& device,
                        bool check_finite) {
              const auto type = scalar_type(dtype);
@@ -73,17 +73,21 @@ torch.Size([1, 3])
            "Raise ValueError naming the first weight that holds an infinity or NaN.")
       .def_property_readonly("num_parameters", &CausalLM::num_parameters, "Number of parameters, tied ones once.")
       .def_property_readonly("weight_bytes", &CausalLM::weight_bytes, "Bytes of all parameters, tied ones once.")
-      .def_property_readonly("vocab_size", [](const CausalLM& self) { return self.config().vocab_size; },
-                             "Rows of the embedding.")
-      .def_property_readonly("max_length", [](const CausalLM& self) { return self.config().max_position_embeddings; },
-                             "Longest sequence, in tokens.")
-      .def_property_readonly("family", [](const CausalLM& self) { return self.config().family; },
-                             "Architecture: ``model_type`` of config.json.")
-      .def_property_readonly("dtype", [](const CausalLM& self) { return std::string(c10::toString(self.dtype())); },
-                             "Name of the weights' dtype, for example ``Float``.")
-      .def_property_readonly("device", [](const CausalLM& self) { return self.device().str(); }, "Device of the weights.")
-      .def_property_readonly("eos_token_ids", [](const CausalLM& self) { return self.config().eos_token_ids; },
-                             "Ids that end an answer.");
+      .def_property_readonly(
+          "vocab_size", [](const CausalLM& self) { return self.config().vocab_size; }, "Rows of the embedding.")
+      .def_property_readonly(
+          "max_length", [](const CausalLM& self) { return self.config().max_position_embeddings; },
+          "Longest sequence, in tokens.")
+      .def_property_readonly(
+          "family", [](const CausalLM& self) { return self.config().family; },
+          "Architecture: ``model_type`` of config.json.")
+      .def_property_readonly(
+          "dtype", [](const CausalLM& self) { return std::string(c10::toString(self.dtype())); },
+          "Name of the weights' dtype, for example ``Float``.")
+      .def_property_readonly(
+          "device", [](const CausalLM& self) { return self.device().str(); }, "Device of the weights.")
+      .def_property_readonly(
+          "eos_token_ids", [](const CausalLM& self) { return self.config().eos_token_ids; }, "Ids that end an answer.");
 
   m.def(
       "generate_ids",

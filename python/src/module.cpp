@@ -10,11 +10,19 @@ PYBIND11_MODULE(_titer, m) {
   register_session(m);
   register_attacks(m);
   m.attr("__version__") = TITER_VERSION;
-  m.attr("__torch_version__") = TITER_TORCH_VERSION;
-  m.attr("__build_type__") = TITER_BUILD_TYPE;
+  m.def(
+      "build_info",
+      [] {
+        py::dict info;
+        info["titer"] = TITER_VERSION;
+        info["torch"] = TITER_TORCH_VERSION;
+        info["build_type"] = TITER_BUILD_TYPE;
 #ifdef TITER_HAS_CUDA
-  m.attr("__cuda__") = true;
+        info["cuda"] = true;
 #else
-  m.attr("__cuda__") = false;
+        info["cuda"] = false;
 #endif
+        return info;
+      },
+      "What this extension was built as and for.");
 }

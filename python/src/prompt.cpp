@@ -60,8 +60,7 @@ ValueError
           "from_text",
           [](const py::object& model, const std::string& text, const std::string& target, const std::string& slot,
              const std::string& initial) {
-            const py::object tokenizer =
-                py::isinstance<Tokenizer>(model) ? model : py::object(model.attr("tokenizer"));
+            const py::object tokenizer = py::isinstance<Tokenizer>(model) ? model : py::object(model.attr("tokenizer"));
             return Prompt::from_text(py::cast<const Tokenizer&>(tokenizer), text, target, slot, initial);
           },
           py::arg("model"), py::arg("text"), py::arg("target"), py::arg("slot") = "{slot}",
@@ -80,7 +79,8 @@ target, slot, initial
       .def("with_slot", &Prompt::with_slot, py::arg("initial"), "The same prompt with another text in the slot.")
       .def(
           "valid", [](const Prompt& self, const std::vector<int64_t>& ids) { return self.valid(ids); },
-          py::arg("slot_ids"), "Whether these ids come back from the text they spell, rendered and tokenized in context.")
+          py::arg("slot_ids"),
+          "Whether these ids come back from the text they spell, rendered and tokenized in context.")
       .def(
           "slot_text", [](const Prompt& self, const std::vector<int64_t>& ids) { return self.slot_text(ids); },
           py::arg("slot_ids"), "Text that an attacker writes for these ids.")
@@ -93,7 +93,8 @@ target, slot, initial
       .def_property_readonly("after_ids", &Prompt::after_ids, "Ids between slot and answer.")
       .def_property_readonly("target_ids", &Prompt::target_ids, "Ids of the target.")
       .def_property_readonly("target", &Prompt::target_text, "The target text.")
-      .def_property_readonly("template_hash", &Prompt::template_hash, "SHA-256 of the chat template; empty for plain text.")
+      .def_property_readonly("template_hash", &Prompt::template_hash,
+                             "SHA-256 of the chat template; empty for plain text.")
       .def_property_readonly("tokenizer", &Prompt::tokenizer, "The tokenizer.");
 }
 

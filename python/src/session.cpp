@@ -41,7 +41,8 @@ void register_session(py::module_& m) {
       .def_readonly("tokens", &Cost::tokens, "Nominal tokens of those: whole sequences, whatever was reused.")
       .def_readonly("flops", &Cost::flops, "Executed floating-point operations, 2 per multiply-add.")
       .def_readonly("seconds", &Cost::seconds, "Wall time, seconds.")
-      .def_readonly("peak_bytes", &Cost::peak_bytes, "Largest memory beyond what was held when the session opened, bytes.")
+      .def_readonly("peak_bytes", &Cost::peak_bytes,
+                    "Largest memory beyond what was held when the session opened, bytes.")
       .def("__repr__", [](const Cost& self) {
         return py::str("Cost(queries={}, tokens={}, flops={:.4g}, seconds={:.3f}, peak_bytes={})")
             .format(self.queries, self.tokens, self.flops, self.seconds, self.peak_bytes);
@@ -114,7 +115,8 @@ IndexError
           },
           py::arg("slot_text"), "The system's answer when the slot holds this text, rendered and tokenized anew.")
       .def_property_readonly("prompt", &Session::prompt, "The opened prompt.")
-      .def_property_readonly("cost", [](const Session& self) { return self.cost(); }, "What this session has spent.");
+      .def_property_readonly(
+          "cost", [](const Session& self) { return self.cost(); }, "What this session has spent.");
 
   py::class_<CandidateScorer, Session>(
       m, "CandidateScorer",

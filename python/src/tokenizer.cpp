@@ -32,7 +32,8 @@ ValueError
       .def_static("from_json", &Tokenizer::from_json, py::arg("text"), py::arg("origin") = "tokenizer.json", release,
                   "The same from memory; `origin` names the text in error messages.")
       .def(
-          "encode", [](const Tokenizer& self, const std::string& text, bool special) { return self.encode(text, special); },
+          "encode",
+          [](const Tokenizer& self, const std::string& text, bool special) { return self.encode(text, special); },
           py::arg("text"), py::arg("add_special_tokens") = true, release, "Token ids of a text.")
       .def(
           "encode_batch",

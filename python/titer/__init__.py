@@ -1,19 +1,28 @@
-"""Titer measures how immune a language model is to prompt attacks, and how much each defense buys."""
+"""Titer measures how immune a language model is to prompt attacks, and how much each defense buys.
 
-from titer import _torch_version as _torch_version  # first: the extension would fail with a missing symbol
-from titer import attacks
-from titer._titer import (
-    CandidateScorer,
-    Cost,
-    Prompt,
-    ReferenceScorer,
-    Session,
-    System,
-    Tokenizer,
-    __version__,
-)
-from titer.generation import generate
-from titer.loading import Model, load_model
+Names are resolved when they are first used: the compiled core and torch, which take seconds to import, are loaded by
+what needs them and not by `titer --help`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from titer import attacks, models
+    from titer._titer import (
+        CandidateScorer,
+        Cost,
+        Prompt,
+        ReferenceScorer,
+        Session,
+        System,
+        Tokenizer,
+        __version__,
+    )
+    from titer.generation import generate
+    from titer.loading import Model, load_model
 
 __all__ = [
     "CandidateScorer",
@@ -28,4 +37,23 @@ __all__ = [
     "attacks",
     "generate",
     "load_model",
+    "models",
 ]
+
+_MODULES = {"attacks": "titer.attacks", "models": "titer.models"}
+_ORIGINS = {"Model": "titer.loading", "generate": "titer.generation", "load_model": "titer.loading"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'titer' has no attribute '{name}'")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    importlib.import_module("titer._torch_version")  # first: the extension would fail with a missing symbol
+    value = getattr(importlib.import_module(_ORIGINS.get(name, "titer._titer")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import overload
 
+from titer import _torch_version as _torch_version  # first: the extension would fail with a missing symbol
 from titer._titer import generate_ids
 from titer.loading import Model
 
@@ -16,7 +16,7 @@ def generate(
 @overload
 def generate(
     model: Model,
-    prompts: Sequence[str] | Sequence[Sequence[int]],
+    prompts: list[str] | list[list[int]],
     *,
     max_new_tokens: int = ...,
     temperature: float = ...,
@@ -24,7 +24,7 @@ def generate(
 ) -> list[str]: ...
 def generate(
     model: Model,
-    prompts: str | Sequence[str] | Sequence[Sequence[int]],
+    prompts: str | list[str] | list[list[int]],
     *,
     max_new_tokens: int = 64,
     temperature: float = 0.0,
@@ -61,8 +61,8 @@ def generate(
     >>> isinstance(titer.generate(model, "Hello", max_new_tokens=4), str)
     True
     """
-    batch = [prompts] if isinstance(prompts, str) else list(prompts)
-    ids = [_encode(model, prompt) if isinstance(prompt, str) else list(prompt) for prompt in batch]
+    batch: list[str] | list[list[int]] = [prompts] if isinstance(prompts, str) else prompts
+    ids = [_encode(model, prompt) if isinstance(prompt, str) else prompt for prompt in batch]
     answers = generate_ids(model, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     texts = [model.tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
     return texts[0] if isinstance(prompts, str) else texts

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from titer import _torch_version as _torch_version  # first: the extension would fail with a missing symbol
 from titer._titer import CausalLM, Tokenizer
 
 if TYPE_CHECKING:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from tiny_models import write_tiny_llama
 from titer import models
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "python"))  # for the peers
 
@@ -49,6 +54,15 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def smollm2_folder() -> Path:
     """SmolLM2-135M-Instruct."""
     return models.get("smollm2")
+
+
+@pytest.fixture(scope="session")
+def smollm2_module(smollm2_folder: Path) -> PreTrainedModel:
+    """The same in transformers, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32)
+    return module.eval()
 
 
 @pytest.fixture(scope="session")

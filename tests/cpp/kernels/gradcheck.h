@@ -1,6 +1,7 @@
 // Analytic gradients against central differences, for ops that take and return any number of float64 tensors.
 #pragma once
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/randn_like.h>
 #include <ATen/ops/zeros_like.h>

@@ -19,16 +19,17 @@ namespace titer {
 /// One step of a search, as recorded.
 struct AttackStep {
   int64_t step = 0;
-  double loss = 0;        ///< of the slot that the step ends with, in the objective's unit
-  double best_loss = 0;   ///< lowest so far
-  int64_t width = 0;      ///< distinct valid candidates scored
-  int64_t draws = 0;      ///< candidates drawn to find them
-  Cost cost;              ///< of the whole run so far, earlier parts of a resumed one included
+  double loss = 0;           ///< of the slot that the step ends with, in the objective's unit
+  double best_loss = 0;      ///< lowest so far
+  int64_t width = 0;         ///< distinct valid candidates scored
+  int64_t draws = 0;         ///< candidates drawn to find them
+  std::vector<int64_t> ids;  ///< [S] the slot that the step ends with
+  Cost cost;                 ///< of the whole run so far, earlier parts of a resumed one included
 };
 
 struct AttackResult {
-  std::string attack;              ///< "gcg"
-  std::string options;             ///< JSON object of all options
+  std::string attack;   ///< "gcg"
+  std::string options;  ///< JSON object of all options
   std::string target;
   std::string text;                ///< what the attacker writes into the slot
   std::vector<int64_t> ids;        ///< its token ids in the prompt
@@ -54,10 +55,10 @@ using ProgressFn = std::function<bool(const AttackStep&)>;
 /// How a run is watched and kept. Changes nothing about what it computes.
 struct AttackRun {
   ProgressFn progress;
-  std::function<void()> poll;       ///< called between blocks of work; what it throws ends the run
-  std::filesystem::path checkpoint; ///< written during the run and when it is interrupted; empty for none
-  bool resume = false;              ///< continue from `checkpoint` where that exists
-  RunLog* log = nullptr;            ///< gets a record at the start, for every step and at the end
+  std::function<void()> poll;        ///< called between blocks of work; what it throws ends the run
+  std::filesystem::path checkpoint;  ///< written during the run and when it is interrupted; empty for none
+  bool resume = false;               ///< continue from `checkpoint` where that exists
+  RunLog* log = nullptr;             ///< gets a record at the start, for every step and at the end
 };
 
 class TITER_EXPORT PromptAttack {

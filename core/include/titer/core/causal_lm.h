@@ -73,8 +73,8 @@ class TITER_EXPORT CausalLM {
   std::vector<std::pair<std::string, at::Tensor>> parameters_;  // every distinct one, with its name
 };
 
-/// Loads `config.json` and the safetensors of a Hugging Face folder. Weights are used where the file is mapped; they are
-/// copied only where `dtype` or `device` ask for something else than what the file holds.
+/// Loads `config.json` and the safetensors of a Hugging Face folder. Weights are used where the file is mapped; they
+/// are copied only where `dtype` or `device` ask for something else than what the file holds.
 ///
 /// @param dtype   undefined (std::nullopt) keeps the dtype of the file
 /// @throws std::system_error, std::invalid_argument, ValueError: what is wrong, with the file's path

@@ -17,11 +17,9 @@ struct GenerateOptions {
   int64_t seed = 0;
 
   void visit(OptionVisitor& visitor) {
-    visitor.option({.name = "max_new_tokens",
-                    .unit = "tokens",
-                    .doc = "Most tokens to generate per prompt.",
-                    .range = {.min = 1}},
-                   max_new_tokens);
+    visitor.option(
+        {.name = "max_new_tokens", .unit = "tokens", .doc = "Most tokens to generate per prompt.", .range = {.min = 1}},
+        max_new_tokens);
     visitor.option({.name = "temperature",
                     .doc = "Divides the logits before sampling; 0 takes the most likely token.",
                     .range = {.min = 0}},
@@ -32,8 +30,8 @@ struct GenerateOptions {
 
 /// Continues every prompt until an end-of-sequence token of the model or `max_new_tokens`.
 ///
-/// Draws are keyed by (seed, prompt index, position), so that a prompt gets the same text in any batch. Greedy ties take
-/// the lowest id.
+/// Draws are keyed by (seed, prompt index, position), so that a prompt gets the same text in any batch. Greedy ties
+/// take the lowest id.
 ///
 /// @param prompts  ids, none empty; lengths may differ
 /// @param poll     called between decoding steps; what it throws ends the call

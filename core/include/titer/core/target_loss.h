@@ -11,9 +11,9 @@ namespace titer {
 
 struct TargetObjective {
   enum class Kind {
-    kCrossEntropy,    ///< mean negative log-likelihood of the target tokens, nats
-    kMellowmax,       ///< mellowmax of the negated target logits (Asadi & Littman, arXiv 1612.05628), as in nanoGCG
-    kCarliniWagner,   ///< mean of max(best other logit - target logit, -margin) (arXiv 1608.04644, section V)
+    kCrossEntropy,   ///< mean negative log-likelihood of the target tokens, nats
+    kMellowmax,      ///< mellowmax of the negated target logits (Asadi & Littman, arXiv 1612.05628), as in nanoGCG
+    kCarliniWagner,  ///< mean of max(best other logit - target logit, -margin) (arXiv 1608.04644, section V)
   };
   Kind kind = Kind::kCrossEntropy;
   double mellowmax_alpha = 1.0;  ///< above 0

@@ -18,15 +18,15 @@ struct LinearCrossEntropy {
 };
 
 /// Walks the vocabulary in tiles that stay in cache and keeps a running maximum and sum per row (online softmax,
-/// arXiv 1805.02867); the same idea as Cut Cross-Entropy (arXiv 2411.09009), with the runner-up kept as well.
-/// The backward pass computes the tiles again: only lse and best_other_index are saved. Gradients flow from loss, lse
-/// and best_other to hidden and weight; the weight's gradient costs nothing unless it is asked for. No second
-/// derivative.
+/// arXiv 1805.02867); Cut Cross-Entropy (arXiv 2411.09009) does the same on GPUs. Gradients flow from loss, lse and
+/// best_other to hidden and weight. Where hidden requires one, the same walk also accumulates the expected row of the
+/// weight, so that the backward pass reads the weight for R rows only and needs no logits; only a weight that requires
+/// a gradient has its tiles computed again. No second derivative.
 ///
 /// R rows, hidden size d >= 1, vocabulary 2 <= V < 2^31; R * V may pass 2^31. dtypes: float32, bfloat16, float64, the
 /// same for both matrices. Logits, sums and the three floating-point outputs are float32 (float64 for float64):
-/// bfloat16 products are accumulated in float32 and never rounded back to bfloat16. On the CPU the outputs do not
-/// depend on the number of threads. Also `torch.ops.titer.linear_cross_entropy`.
+/// bfloat16 products are accumulated in float32 and never rounded back to bfloat16. Without a gradient, CPU results are
+/// bitwise the same for any number of threads. Also `torch.ops.titer.linear_cross_entropy`.
 ///
 /// @param hidden  [R, d], any strides
 /// @param weight  [V, d], rows contiguous (stride 1 in d); read in place, may be the tied embedding

@@ -1,6 +1,6 @@
 // Greedy Coordinate Gradient: Zou, Wang, Carlini, Nasr, Kolter, Fredrikson, "Universal and Transferable Adversarial
-// Attacks on Aligned Language Models", arXiv 2307.15043, algorithm 1, for one prompt. With the options of nanoGCG 0.3.0,
-// the margin loss of PAL (arXiv 2402.09674) and the gradient momentum of MAC (arXiv 2405.01229).
+// Attacks on Aligned Language Models", arXiv 2307.15043, algorithm 1, for one prompt. With the options of nanoGCG
+// 0.3.0, the margin loss of PAL (arXiv 2402.09674) and the gradient momentum of MAC (arXiv 2405.01229).
 #pragma once
 
 #include <array>
@@ -39,11 +39,12 @@ struct GcgOptions {
 
   void visit(OptionVisitor& visitor) {
     visitor.option({.name = "num_steps", .unit = "steps", .doc = "Search steps.", .range = {.min = 0}}, num_steps);
-    visitor.option({.name = "search_width",
-                    .unit = "candidates",
-                    .doc = "Distinct valid candidates scored per step; a step whose neighbourhood holds fewer scores those.",
-                    .range = {.min = 1}},
-                   search_width);
+    visitor.option(
+        {.name = "search_width",
+         .unit = "candidates",
+         .doc = "Distinct valid candidates scored per step; a step whose neighbourhood holds fewer scores those.",
+         .range = {.min = 1}},
+        search_width);
     visitor.option({.name = "batch_size",
                     .unit = "candidates",
                     .doc = "Most candidates computed at a time: a cap on memory, without effect on the search.",
@@ -57,26 +58,27 @@ struct GcgOptions {
     visitor.option(
         {.name = "n_replace", .unit = "tokens", .doc = "Positions changed per candidate.", .range = {.min = 1}},
         n_replace);
-    visitor.option({.name = "buffer_size",
-                    .unit = "slots",
-                    .doc = "Best slots kept, the best of which is searched next; 0 moves to each step's best candidate, "
-                           "even to a worse one.",
-                    .range = {.min = 0}},
-                   buffer_size);
+    visitor.option(
+        {.name = "buffer_size",
+         .unit = "slots",
+         .doc = "Best slots kept, the best of which is searched next; 0 moves to each step's best candidate, "
+                "even to a worse one.",
+         .range = {.min = 0}},
+        buffer_size);
     visitor.option({.name = "loss", .doc = "What the search minimises.", .choices = kLosses}, loss);
-    visitor.option({.name = "mellowmax_alpha",
-                    .doc = "Sharpness of mellowmax.",
-                    .range = {.min = 0, .min_exclusive = true}},
-                   mellowmax_alpha);
+    visitor.option(
+        {.name = "mellowmax_alpha", .doc = "Sharpness of mellowmax.", .range = {.min = 0, .min_exclusive = true}},
+        mellowmax_alpha);
     visitor.option({.name = "cw_margin",
                     .unit = "logits",
                     .doc = "How far the target must lead before carlini_wagner stops counting it.",
                     .range = {.min = 0}},
                    cw_margin);
-    visitor.option({.name = "momentum",
-                    .doc = "Share of earlier gradients in the one that ranks replacements; 0 uses the present one alone.",
-                    .range = {.min = 0, .max = 1, .max_exclusive = true}},
-                   momentum);
+    visitor.option(
+        {.name = "momentum",
+         .doc = "Share of earlier gradients in the one that ranks replacements; 0 uses the present one alone.",
+         .range = {.min = 0, .max = 1, .max_exclusive = true}},
+        momentum);
     visitor.option({.name = "stratified_positions",
                     .doc = "Change every position equally often, as llm-attacks does, instead of uniformly at random."},
                    stratified_positions);
@@ -96,10 +98,10 @@ struct GcgOptions {
 
 /// GCG on one prompt of one system.
 ///
-/// Each step takes the gradient of the loss with respect to the slot's one-hot encoding, keeps the `topk` most promising
-/// tokens per position, draws distinct candidates that change `n_replace` positions, and moves to the one with the
-/// lowest loss. Never drawn: added tokens (chat control tokens among them), embedding rows that belong to no token, and
-/// candidates that do not survive re-tokenisation in context.
+/// Each step takes the gradient of the loss with respect to the slot's one-hot encoding, keeps the `topk` most
+/// promising tokens per position, draws distinct candidates that change `n_replace` positions, and moves to the one
+/// with the lowest loss. Never drawn: added tokens (chat control tokens among them), embedding rows that belong to no
+/// token, and candidates that do not survive re-tokenisation in context.
 class TITER_EXPORT Gcg final : public PromptAttack {
  public:
   /// @throws std::invalid_argument naming the option that is out of range

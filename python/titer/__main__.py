@@ -1,0 +1,7 @@
+"""`python -m titer` is the command line tool."""
+
+import sys
+
+from titer.cli import main
+
+sys.exit(main())

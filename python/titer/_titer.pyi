@@ -1,0 +1,687 @@
+"""
+Compiled core of titer.
+"""
+
+from __future__ import annotations
+import collections.abc
+import os
+import torch
+import typing
+
+__all__: list[str] = [
+    "AttackResult",
+    "AttackStep",
+    "CandidateScorer",
+    "CausalLM",
+    "Cost",
+    "GCG",
+    "Prompt",
+    "PromptAttack",
+    "ReferenceScorer",
+    "Session",
+    "System",
+    "Tokenizer",
+    "build_info",
+    "generate_ids",
+]
+
+class Tokenizer:
+    """
+    Byte-level BPE tokenizer of a Hugging Face ``tokenizer.json``.
+
+    Gives the ids and the text that the ``tokenizers`` package gives, or refuses to load.
+
+    Examples
+    --------
+    >>> tokenizer = titer.Tokenizer.from_file(model_folder / "tokenizer.json")
+    >>> tokenizer.decode(tokenizer.encode("Hello, world"))
+    'Hello, world'
+    """
+    @staticmethod
+    def from_file(path: os.PathLike | str | bytes) -> Tokenizer:
+        """
+        Read a ``tokenizer.json``.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If the file is malformed or needs a feature that is not supported; the message names the key.
+        """
+    @staticmethod
+    def from_json(text: str, origin: str = "tokenizer.json") -> Tokenizer:
+        """
+        The same from memory; `origin` names the text in error messages.
+        """
+    def bytes_of(self, ids: collections.abc.Sequence[typing.SupportsInt]) -> bytes:
+        """
+        Bytes that token ids spell.
+        """
+    def decode(self, ids: collections.abc.Sequence[typing.SupportsInt], skip_special_tokens: bool = False) -> str:
+        """
+        Text of token ids; invalid UTF-8 becomes U+FFFD.
+        """
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """
+        Token ids of a text.
+        """
+    def encode_batch(self, texts: collections.abc.Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
+        """
+        Token ids of each text.
+        """
+    def encode_with_offsets(
+        self, text: str, add_special_tokens: bool = True
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """
+        Token ids of a text, and the range of its UTF-8 bytes that each covers.
+        """
+    def id_to_token(self, id: typing.SupportsInt) -> str:
+        """
+        Token of an id as spelled in the file.
+        """
+    def is_added_token(self, id: typing.SupportsInt) -> bool:
+        """
+        Whether the id is an added token.
+        """
+    def is_special_token(self, id: typing.SupportsInt) -> bool:
+        """
+        Whether the id is a special token.
+        """
+    def token_to_id(self, token: str) -> int | None:
+        """
+        Id of a token as spelled in the file, or None.
+        """
+    @property
+    def vocab_size(self) -> int:
+        """
+        Largest id plus one, added tokens included.
+        """
+
+class CausalLM:
+    """
+    Weights and configuration; use :func:`titer.load_model`.
+    """
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        """
+        Logits of whole sequences, without caches or gradients.
+
+        Parameters
+        ----------
+        ids : Tensor
+            `[B, L]` int64 token ids.
+
+        Returns
+        -------
+        Tensor
+            `[B, L, V]` in the model's dtype.
+
+        Examples
+        --------
+        >>> model(torch.tensor([[1, 2, 3]])).shape[:2]
+        torch.Size([1, 3])
+        """
+    @typing.overload
+    def __init__(
+        self, folder: str, *, dtype: str | None = None, device: str = "cpu", check_finite: bool = False
+    ) -> None: ...
+    @typing.overload
+    def __init__(self, config_json: str, state_dict: collections.abc.Mapping[str, torch.Tensor]) -> None: ...
+    def check_finite(self) -> None:
+        """
+        Raise ValueError naming the first weight that holds an infinity or NaN.
+        """
+    @property
+    def device(self) -> str:
+        """
+        Device of the weights.
+        """
+    @property
+    def dtype(self) -> str:
+        """
+        Name of the weights' dtype, for example ``Float``.
+        """
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """
+        Ids that end an answer.
+        """
+    @property
+    def family(self) -> str:
+        """
+        Architecture: ``model_type`` of config.json.
+        """
+    @property
+    def max_length(self) -> int:
+        """
+        Longest sequence, in tokens.
+        """
+    @property
+    def num_parameters(self) -> int:
+        """
+        Number of parameters, tied ones once.
+        """
+    @property
+    def vocab_size(self) -> int:
+        """
+        Rows of the embedding.
+        """
+    @property
+    def weight_bytes(self) -> int:
+        """
+        Bytes of all parameters, tied ones once.
+        """
+
+class Prompt:
+    """
+    A prompt with one slot that an attacker writes, cut into the token spans before, slot, after and target.
+
+    The spans are cut from the tokenized whole, so that they are what the model reads.
+
+    Examples
+    --------
+    >>> prompt = titer.Prompt.from_chat(model, "Tell me about Saturn. {slot}", target="NO WAY")
+    >>> len(prompt.slot_ids) > 0
+    True
+    """
+    @staticmethod
+    def from_chat(
+        model: typing.Any,
+        messages: typing.Any,
+        target: str,
+        slot: str = "{slot}",
+        initial: str = "x x x x x x x x x x x x x x x x x x x x",
+    ) -> Prompt:
+        """
+        Render messages with the model's chat template.
+
+        Parameters
+        ----------
+        model : Model
+            Supplies tokenizer and chat template.
+        messages : str or list of dict
+            A user message, or messages with ``role`` and ``content``; one content holds `slot` exactly once.
+        target : str
+            What the model should answer.
+        slot : str
+            Marks the place that the attacker writes.
+        initial : str
+            Text that stands in the slot at first; its number of tokens is the length of the slot.
+
+        Raises
+        ------
+        ValueError
+            If the slot is missing or repeated, the target is empty, or a border between the spans falls inside a token.
+        """
+    @staticmethod
+    def from_text(
+        model: typing.Any,
+        text: str,
+        target: str,
+        slot: str = "{slot}",
+        initial: str = "x x x x x x x x x x x x x x x x x x x x",
+    ) -> Prompt:
+        """
+        Take a plain text without a chat template. Tokens that the tokenizer puts before every text are kept.
+
+        Parameters
+        ----------
+        model : Model or Tokenizer
+            Supplies the tokenizer.
+        text : str
+            Holds `slot` exactly once.
+        target, slot, initial
+            As in :meth:`from_chat`.
+        """
+    def __len__(self) -> int: ...
+    def encode(self, slot_text: str) -> list[int]:
+        """
+        The model's input for a slot text, up to where the model answers.
+        """
+    def slot_text(self, slot_ids: collections.abc.Sequence[typing.SupportsInt]) -> str:
+        """
+        Text that an attacker writes for these ids.
+        """
+    def valid(self, slot_ids: collections.abc.Sequence[typing.SupportsInt]) -> bool:
+        """
+        Whether these ids come back from the text they spell, rendered and tokenized in context.
+        """
+    def with_slot(self, initial: str) -> Prompt:
+        """
+        The same prompt with another text in the slot.
+        """
+    @property
+    def after_ids(self) -> list[int]:
+        """
+        Ids between slot and answer.
+        """
+    @property
+    def before_ids(self) -> list[int]:
+        """
+        Ids before the slot.
+        """
+    @property
+    def slot_ids(self) -> list[int]:
+        """
+        Ids of the initial slot text.
+        """
+    @property
+    def target(self) -> str:
+        """
+        The target text.
+        """
+    @property
+    def target_ids(self) -> list[int]:
+        """
+        Ids of the target.
+        """
+    @property
+    def template_hash(self) -> str:
+        """
+        SHA-256 of the chat template; empty for plain text.
+        """
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """
+        The tokenizer.
+        """
+
+class Cost:
+    """
+    What has been spent.
+    """
+    def __repr__(self) -> str: ...
+    @property
+    def flops(self) -> float:
+        """
+        Executed floating-point operations, 2 per multiply-add.
+        """
+    @property
+    def peak_bytes(self) -> int:
+        """
+        Largest memory beyond what was held when the session opened, bytes.
+        """
+    @property
+    def queries(self) -> int:
+        """
+        Candidates scored or texts generated.
+        """
+    @property
+    def seconds(self) -> float:
+        """
+        Wall time, seconds.
+        """
+    @property
+    def tokens(self) -> int:
+        """
+        Nominal tokens of those: whole sequences, whatever was reused.
+        """
+
+class Session:
+    """
+    One prompt opened on one system. Belongs to one thread at a time.
+
+    Examples
+    --------
+    >>> session = titer.System(model).open(prompt)
+    >>> gradient = session.token_gradient(torch.tensor(prompt.slot_ids))
+    >>> candidates = torch.tensor([prompt.slot_ids, prompt.slot_ids])
+    >>> session.losses(candidates).shape
+    torch.Size([2])
+    """
+    def generate(self, slot_text: str, **kwargs) -> str:
+        """
+        The system's answer when the slot holds this text, rendered and tokenized anew.
+        """
+    def losses(self, candidates: torch.Tensor) -> torch.Tensor:
+        """
+        Losses of variants of the slot.
+
+        Parameters
+        ----------
+        candidates : Tensor
+            `[B, S]` int64 token ids; row b replaces the slot.
+
+        Returns
+        -------
+        Tensor
+            `[B]` float32, mean negative log-likelihood of the target tokens, nats.
+
+        Raises
+        ------
+        ValueError
+            If S differs from the opened slot.
+        IndexError
+            If an id is outside the vocabulary.
+        """
+    def rebase(self, slot_ids: torch.Tensor) -> None:
+        """
+        Make `slot_ids`, `[S]` int64, the text that candidates are variants of.
+        """
+    def score(
+        self,
+        candidates: torch.Tensor,
+        loss: str = "cross_entropy",
+        mellowmax_alpha: typing.SupportsFloat = 1.0,
+        cw_margin: typing.SupportsFloat = 0.001,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Losses `[B]` float32 in the unit of `loss`, and `[B]` bool: every target token is the model's first choice.
+        """
+    def token_gradient(
+        self,
+        slot_ids: torch.Tensor,
+        loss: str = "cross_entropy",
+        mellowmax_alpha: typing.SupportsFloat = 1.0,
+        cw_margin: typing.SupportsFloat = 0.001,
+    ) -> torch.Tensor:
+        """
+        Gradient `[S, V]` float32 of the loss with respect to a one-hot encoding of the slot `[S]`; rebases to it.
+        """
+    @property
+    def cost(self) -> Cost:
+        """
+        What this session has spent.
+        """
+    @property
+    def prompt(self) -> Prompt:
+        """
+        The opened prompt.
+        """
+
+class CandidateScorer(Session):
+    """
+    The session of a bare model: exact scores of many slot variants at the cost of what they change.
+    """
+    def __init__(self, model: CausalLM, prompt: Prompt, *, batch_size: typing.SupportsInt | None = None) -> None: ...
+
+class ReferenceScorer(Session):
+    """
+    The plain oracle of CandidateScorer: whole sequences, full logits. Slow.
+    """
+    def __init__(self, model: CausalLM, prompt: Prompt, *, batch_size: typing.SupportsInt | None = None) -> None: ...
+
+class System:
+    """
+    Anything that answers a prompt; ``System(model)`` is a bare model.
+    """
+    def __init__(self, model: CausalLM) -> None: ...
+    def open(self, prompt: Prompt, *, batch_size: typing.SupportsInt | None = None) -> Session:
+        """
+        Open a session; `batch_size` caps the candidates computed at a time.
+        """
+
+class AttackStep:
+    """
+    One step of a search, as progress callbacks see it.
+    """
+    @property
+    def best_loss(self) -> float:
+        """
+        Lowest loss so far.
+        """
+    @property
+    def cost(self) -> Cost:
+        """
+        What the run has spent so far.
+        """
+    @property
+    def draws(self) -> int:
+        """
+        Candidates drawn to find them.
+        """
+    @property
+    def ids(self) -> list[int]:
+        """
+        Token ids of the slot that the step ends with.
+        """
+    @property
+    def loss(self) -> float:
+        """
+        Loss that the step ends with.
+        """
+    @property
+    def step(self) -> int:
+        """
+        Steps done.
+        """
+    @property
+    def width(self) -> int:
+        """
+        Distinct valid candidates scored.
+        """
+
+class AttackResult:
+    """
+    What a prompt attack found.
+
+    Examples
+    --------
+    >>> attack = titer.attacks.GCG(num_steps=2, search_width=8, seed=0)
+    >>> result = attack.run(titer.System(model), prompt)
+    >>> list(result.trace.columns[:2])
+    ['step', 'loss']
+    """
+    @staticmethod
+    def load(path: os.PathLike | str | bytes) -> AttackResult:
+        """
+        Read what :meth:`save` wrote.
+        """
+    def __repr__(self) -> str: ...
+    def plot(self, ax: typing.Any = None) -> typing.Any:
+        """
+        Loss against step on matplotlib axes.
+        """
+    def save(self, path: os.PathLike | str | bytes) -> None:
+        """
+        Write the result as JSON; the file is complete or absent.
+        """
+    def to_json(self) -> str:
+        """
+        The result as a JSON object.
+        """
+    @property
+    def attack(self) -> str:
+        """
+        Name of the attack.
+        """
+    @property
+    def completion(self) -> str:
+        """
+        The model's answer to the final prompt.
+        """
+    @property
+    def cost(self) -> Cost:
+        """
+        What the whole run has spent.
+        """
+    @property
+    def ids(self) -> list[int]:
+        """
+        Token ids of the slot in the prompt.
+        """
+    @property
+    def initial_completion(self) -> str:
+        """
+        The model's own answer before the attack.
+        """
+    @property
+    def initial_loss(self) -> float:
+        """
+        Loss of the slot that the search started from.
+        """
+    @property
+    def loss(self) -> float:
+        """
+        Loss of the final prompt, scored again at the end.
+        """
+    @property
+    def options_json(self) -> str:
+        """
+        All options as a JSON object.
+        """
+    @property
+    def stop_reason(self) -> str:
+        """
+        ``num_steps``, ``early_stop`` or ``callback``.
+        """
+    @property
+    def success(self) -> bool:
+        """
+        Greedy decoding of the final prompt starts with the target.
+        """
+    @property
+    def target(self) -> str:
+        """
+        What the model should answer.
+        """
+    @property
+    def template_hash(self) -> str:
+        """
+        SHA-256 of the chat template.
+        """
+    @property
+    def text(self) -> str:
+        """
+        What the attacker writes into the slot.
+        """
+    @property
+    def trace(self) -> typing.Any:
+        """
+        One row per step, a ``pandas.DataFrame``.
+        """
+
+class PromptAttack:
+    """
+    An attack that searches a prompt's slot.
+    """
+    def run(
+        self,
+        system: System,
+        prompt: Prompt,
+        *,
+        progress: typing.Any = None,
+        checkpoint: os.PathLike | str | bytes | None = None,
+        resume: bool = False,
+        log: os.PathLike | str | bytes | None = None,
+    ) -> AttackResult:
+        """
+        Run the attack.
+
+        Parameters
+        ----------
+        system : System
+            What is attacked.
+        prompt : Prompt
+            Where the attacker writes, and the target.
+        progress : callable, optional
+            Called with an :class:`AttackStep` after every step; returning False ends the search.
+        checkpoint : path, optional
+            State of the search, written during the run and when it is interrupted.
+        resume : bool
+            Continue from `checkpoint` where that exists.
+        log : path, optional
+            Append-only JSON lines: start, every step, result.
+
+        Returns
+        -------
+        AttackResult
+        """
+
+class GCG(PromptAttack):
+    """
+    Greedy Coordinate Gradient (arXiv 2307.15043) on one prompt, with the options of nanoGCG.
+
+    Examples
+    --------
+    >>> titer.attacks.GCG(num_steps=10, seed=1)
+    GCG(num_steps=10, seed=1)
+    """
+    @staticmethod
+    def describe() -> list:
+        """
+        Name, type, unit, range, default and meaning of every option.
+        """
+    @staticmethod
+    def from_config(
+        path: os.PathLike | str | bytes | None = None, assignments: collections.abc.Sequence[str] = []
+    ) -> GCG:
+        """
+        Options of a YAML file, then of ``key=value`` texts.
+        """
+    def __init__(
+        self,
+        *,
+        num_steps: int = 250,
+        search_width: int = 512,
+        batch_size: int | None = None,
+        topk: int = 256,
+        n_replace: int = 1,
+        buffer_size: int = 0,
+        loss: str = "cross_entropy",
+        mellowmax_alpha: float = 1.0,
+        cw_margin: float = 0.001,
+        momentum: float = 0.0,
+        stratified_positions: bool = False,
+        early_stop: bool = False,
+        allow_non_ascii: bool = False,
+        filter_ids: bool = True,
+        optim_str_init: list[str] = [],
+        seed: int = 0,
+    ) -> None:
+        """
+        Parameters
+        ----------
+        num_steps : int, default 250
+            Search steps. Unit: steps. Must be at least 0.
+        search_width : int, default 512
+            Distinct valid candidates scored per step; a step whose neighbourhood holds fewer scores those. Unit: candidates. Must be at least 1.
+        batch_size : int | None, default None
+            Most candidates computed at a time: a cap on memory, without effect on the search. Unit: candidates. Must be at least 1.
+        topk : int, default 256
+            Replacements considered per position, best by gradient. Unit: tokens. Must be at least 1.
+        n_replace : int, default 1
+            Positions changed per candidate. Unit: tokens. Must be at least 1.
+        buffer_size : int, default 0
+            Best slots kept, the best of which is searched next; 0 moves to each step's best candidate, even to a worse one. Unit: slots. Must be at least 0.
+        loss : str, default 'cross_entropy'
+            What the search minimises. One of ``cross_entropy``, ``mellowmax``, ``carlini_wagner``.
+        mellowmax_alpha : float, default 1.0
+            Sharpness of mellowmax. Must be greater than 0.
+        cw_margin : float, default 0.001
+            How far the target must lead before carlini_wagner stops counting it. Unit: logits. Must be at least 0.
+        momentum : float, default 0.0
+            Share of earlier gradients in the one that ranks replacements; 0 uses the present one alone. Must be at least 0 and less than 1.
+        stratified_positions : bool, default False
+            Change every position equally often, as llm-attacks does, instead of uniformly at random.
+        early_stop : bool, default False
+            Stop as soon as greedy decoding of a candidate's rendered prompt starts with the target.
+        allow_non_ascii : bool, default False
+            Allow tokens beyond printable ASCII.
+        filter_ids : bool, default True
+            Score only candidates whose ids come back from the rendered and tokenised prompt.
+        optim_str_init : list[str], default []
+            Slot texts to start from, all of one token length; empty starts from the prompt's own.
+        seed : int, default 0
+            Key of the random draws. Must be at least 0.
+        """
+    def __repr__(self) -> str: ...
+    @property
+    def options(self) -> dict:
+        """
+        All options with their values.
+        """
+
+def build_info() -> dict:
+    """
+    What this extension was built as and for.
+    """
+
+def generate_ids(
+    model: CausalLM, prompts: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt]], **kwargs
+) -> list[list[int]]:
+    """
+    New token ids for each prompt's ids.
+    """
+
+__version__: str = "0.1.0"

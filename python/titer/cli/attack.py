@@ -1,0 +1,201 @@
+"""`titer attack`: runs one attack on one prompt of one model and writes what it found."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from titer.cli.exit_codes import ExitCode, Json, Traceback, WrongUsageError, wrong_usage
+from titer.cli.models import model_folder
+
+if TYPE_CHECKING:
+    from titer import Model, Prompt
+    from titer._titer import AttackResult, AttackStep
+
+commands = typer.Typer(help="Attack a model.", no_args_is_help=True)
+
+
+class Dtype(str, Enum):
+    """Dtypes that weights can be converted to."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    FLOAT64 = "float64"
+
+
+class GcgCommand(TyperCommand):
+    """Adds the attack's options to `--help`; only that needs the compiled core."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: D102
+        super().format_help(ctx, formatter)
+        from titer.attacks import GCG
+
+        _print_options(GCG.describe())
+
+
+@commands.command(cls=GcgCommand)
+def gcg(
+    model: Annotated[str, typer.Option(help="A model folder, a .gguf file, or a name that `titer models get` takes.")],
+    prompt: Annotated[str, typer.Option(help="User message; {slot} marks the place that the attack writes.")],
+    target: Annotated[str, typer.Option(help="What the model's answer should start with.")],
+    out: Annotated[Path, typer.Option(help="Where the result goes, as JSON; the checkpoint stands beside it.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the attack, listed below.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of options; KEY=VALUE overrides it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Key of the random draws; overrides KEY=VALUE.")] = None,
+    slot_text: Annotated[str | None, typer.Option(help="Text that stands in the slot at first.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Do not render the prompt with the chat template.")] = False,
+    device: Annotated[str, typer.Option(help="Where the model runs, for example cuda:0.")] = "cpu",
+    dtype: Annotated[Dtype | None, typer.Option(help="Convert the weights; by default they stay as stored.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
+    log: Annotated[Path | None, typer.Option(help="Append every step to this file, as JSON lines.")] = None,
+    as_json: Json = False,
+    traceback: Traceback = False,
+) -> int:
+    """Search a text that makes a model answer with the target (Greedy Coordinate Gradient, arXiv 2307.15043).
+
+    Exits with 0 if the model's own greedy answer then starts with the target, with 1 if it does not.
+    """
+    checkpoint = out.with_name(out.name + ".ckpt")
+    for file in (out, log):
+        if file is not None:
+            _require_writable(file)
+    _require_fresh(checkpoint, resume)
+
+    from titer.attacks import GCG
+
+    with wrong_usage(ValueError, OSError):
+        attack = GCG.from_config(config, _assignments(options or [], seed))
+    source = model_folder(model)
+    _require_device(device)
+
+    import titer
+
+    loaded = titer.load_model(source, dtype=dtype.value if dtype else None, device=device, check_finite=True)
+    with wrong_usage(ValueError):
+        opened = _prompt(loaded, prompt, target, slot_text, plain)
+
+    result = _run(attack, loaded, opened, checkpoint, log)
+    result.save(out)
+    checkpoint.unlink(missing_ok=True)
+    if as_json:
+        print(result.to_json())
+    else:
+        from titer.display import summary
+
+        print(summary(result))
+        print(f"{'result':9} {out}")
+    return ExitCode.REACHED if result.success else ExitCode.NOT_REACHED
+
+
+def _run(attack: Any, model: Model, prompt: Prompt, checkpoint: Path, log: Path | None) -> AttackResult:
+    """Run the attack with a live bar. What it did is in the checkpoint afterwards, whatever ends it."""
+    import titer
+    from titer.display import SearchProgress
+
+    resumed = checkpoint.exists()
+    finished_steps = 0
+    with SearchProgress(attack.options["num_steps"]) as bar:
+
+        def progress(step: AttackStep) -> None:
+            nonlocal finished_steps
+            finished_steps += 1
+            bar(step)
+
+        try:
+            with wrong_usage(ValueError, IndexError):
+                return attack.run(
+                    titer.System(model), prompt, progress=progress, checkpoint=checkpoint, resume=resumed, log=log
+                )
+        except BaseException:
+            if not resumed and not finished_steps:
+                checkpoint.unlink(missing_ok=True)  # nothing worth to go on from
+            if checkpoint.exists():
+                _say(f"stopped; the finished steps are in {checkpoint}, the same command with --resume goes on")
+            else:
+                _say("stopped before the first step was finished; there is nothing to resume")
+            raise
+
+
+def _prompt(model: Model, text: str, target: str, slot_text: str | None, plain: bool) -> Prompt:
+    import titer
+
+    initial = {} if slot_text is None else {"initial": slot_text}
+    if plain or model.chat_template is None:
+        return titer.Prompt.from_text(model, text, target, **initial)
+    return titer.Prompt.from_chat(model, text, target, **initial)
+
+
+def _assignments(options: list[str], seed: int | None) -> list[str]:
+    if seed is None:
+        return options
+    return [*(option for option in options if not option.startswith("seed=")), f"seed={seed}"]
+
+
+def _require_writable(file: Path) -> None:
+    """Find out now, not after hours, that a file cannot be written."""
+    if file.is_dir():
+        raise WrongUsageError(f"[attack] expected a file to write, got a folder ({file})")
+    if not file.parent.is_dir():
+        raise WrongUsageError(f"[attack] the folder {file.parent} does not exist; create it first")
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}."):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise WrongUsageError(f"[attack] cannot write into the folder {file.parent}: {reason}") from None
+
+
+def _require_fresh(checkpoint: Path, resume: bool) -> None:
+    if checkpoint.exists() and not resume:
+        raise WrongUsageError(
+            f"[attack] {checkpoint} holds an interrupted run; add --resume to go on with it, or remove it to start anew"
+        )
+    if resume and not checkpoint.exists():
+        _say(f"there is no checkpoint {checkpoint}; the run starts from the beginning")
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    with wrong_usage(RuntimeError):
+        kind = torch.device(device).type
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise WrongUsageError(f"[attack] --device is {device}, but torch finds no CUDA device here")
+
+
+def _print_options(options: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Options of the attack, given as KEY=VALUE", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("key", "type", "default", "unit", "meaning"):
+        table.add_column(column, overflow="fold")
+    for option in options:
+        meaning = option["doc"]
+        if option["range"]:
+            meaning += f" Must be {option['range']}."
+        if option["choices"]:
+            meaning += f" One of {', '.join(option['choices'])}."
+        table.add_row(option["name"], option["type"], _default(option["default"]), option["unit"], meaning)
+    Console(markup=False, highlight=False).print(table)
+
+
+def _default(value: Any) -> str:
+    """Return a value as it is written after `key=`."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _say(text: str) -> None:
+    print(f"titer: {text}", file=sys.stderr)
