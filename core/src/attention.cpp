@@ -4,7 +4,6 @@
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -19,8 +18,9 @@ namespace titer {
 KvCache::KvCache(const CausalLM& model, int64_t batch, int64_t capacity) {
   const ModelConfig& config = model.config();
   const std::vector<int64_t> shape{config.num_layers, batch, config.num_kv_heads, capacity, config.head_dim};
-  k = at::empty(shape, model.weights().embedding.options());
-  v = at::empty(shape, model.weights().embedding.options());
+  // Not empty: in a batch of different lengths a mask hides what nobody wrote, and 0 * NaN would be NaN.
+  k = at::zeros(shape, model.weights().embedding.options());
+  v = at::zeros(shape, model.weights().embedding.options());
 }
 
 SequenceAttention::SequenceAttention(const ModelConfig& config, KvCache* cache, int64_t batch, int64_t cached,

@@ -10,29 +10,7 @@ constexpr std::size_t kMaxEntries = std::size_t{1} << 15U;  // 0.8 MB
 constexpr std::size_t kMaxKeyBytes = 128;                   // longer pieces hardly repeat
 constexpr std::size_t kMaxArena = std::size_t{1} << 20U;    // bytes of keys, and number of ids
 
-__extension__ using Product = unsigned __int128;
-
-uint64_t mix(uint64_t a, uint64_t b) {
-  const Product product = static_cast<Product>(a) * b;
-  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64U);
-}
-
 }  // namespace
-
-uint64_t hash_of(std::string_view bytes) {
-  constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15U;
-  uint64_t hash = bytes.size() * kMultiplier;
-  const char* data = bytes.data();
-  std::size_t left = bytes.size();
-  for (; left >= 8; left -= 8, data += 8) {
-    uint64_t word = 0;
-    std::memcpy(&word, data, 8);
-    hash = mix(hash ^ word, kMultiplier);
-  }
-  uint64_t tail = 0;
-  if (left > 0) std::memcpy(&tail, data, left);
-  return mix(hash ^ tail, 0xD6E8FEB86659FD93U);
-}
 
 const PieceMemo::Ids* PieceMemo::find(std::string_view piece, uint64_t hash) const {
   if (entries_.empty()) return nullptr;

@@ -6,12 +6,9 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 namespace titer::tokenization {
-
-uint64_t hash_of(std::string_view bytes);
 
 class PieceMemo {
  public:
@@ -20,7 +17,7 @@ class PieceMemo {
     uint32_t count;
   };
 
-  /// Ids of a piece, or null. Valid until the next insert.
+  /// Ids of a piece whose hash_of is `hash`, or null. Valid until the next insert.
   const Ids* find(std::string_view piece, uint64_t hash) const;
   const int32_t* data(const Ids& ids) const { return ids_.data() + ids.first; }
 
@@ -42,11 +39,5 @@ class PieceMemo {
   std::string keys_;
   std::vector<int32_t> ids_;
 };
-
-struct PieceHash {
-  std::size_t operator()(std::string_view bytes) const { return static_cast<std::size_t>(hash_of(bytes)); }
-};
-/// Bytes of a piece -> id. The keys point into the tokenizer's own storage.
-using PieceIndex = std::unordered_map<std::string_view, int32_t, PieceHash>;
 
 }  // namespace titer::tokenization

@@ -116,9 +116,8 @@ std::string Tokenizer::decode(std::span<const int64_t> ids, bool skip_special_to
 std::string Tokenizer::bytes_of(std::span<const int64_t> ids) const { return bytes_of_tokens(*state_, ids, false); }
 
 std::optional<int64_t> Tokenizer::token_to_id(std::string_view token) const {
-  const auto found = state_->id_of.find(token);
-  if (found == state_->id_of.end()) return std::nullopt;
-  return found->second;
+  const int32_t id = state_->id_of.find(token);
+  return id < 0 ? std::nullopt : std::optional<int64_t>(id);
 }
 
 std::string Tokenizer::id_to_token(int64_t id) const {

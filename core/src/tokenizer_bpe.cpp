@@ -6,45 +6,30 @@
 namespace titer::tokenization {
 namespace {
 
-constexpr uint64_t kFree = ~uint64_t{0};
-
-uint64_t key_of(int32_t left, int32_t right) {
-  return uint64_t{static_cast<uint32_t>(left)} << 32U | static_cast<uint32_t>(right);
-}
+constexpr std::size_t kShortPiece = 24;  // symbols
 
 bool merges_later(const Workspace::Candidate& a, const Workspace::Candidate& b) { return a.priority > b.priority; }
 
 }  // namespace
 
 void MergeTable::reserve(std::size_t num_merges) {
-  const std::size_t size = std::bit_ceil(2 * num_merges + 2);
-  entries_.assign(size, Entry{kFree, {0, -1}});
-  shift_ = 64 - std::countr_zero(size);
+  slots_.assign(std::bit_ceil(4 * num_merges + 2), kFree);
+  shift_ = 64 - static_cast<unsigned>(std::countr_zero(slots_.size()));
+  entries_.reserve(num_merges);
 }
 
-std::size_t MergeTable::slot_of(uint64_t key) const {
-  const std::size_t mask = entries_.size() - 1;
-  std::size_t slot = (key ^ key >> 29U) * 0x9E3779B97F4A7C15U >> static_cast<unsigned>(shift_);
-  while (entries_[slot].key != key && entries_[slot].key != kFree) slot = (slot + 1) & mask;
-  return slot;
+void MergeTable::push_back(int32_t left, int32_t right, int32_t merged) {
+  slots_[slot_of(left, right)] = static_cast<uint32_t>(entries_.size());
+  entries_.push_back({left, right, merged});
 }
-
-void MergeTable::insert(int32_t left, int32_t right, Merge merge) {
-  const uint64_t key = key_of(left, right);
-  entries_[slot_of(key)] = {key, merge};
-}
-
-Merge MergeTable::find(int32_t left, int32_t right) const { return entries_[slot_of(key_of(left, right))].merge; }
 
 void BpeModel::encode_piece(std::string_view piece, Workspace& workspace) const {
   std::vector<Symbol>& symbols = workspace.symbols;
   symbols.clear();
   const auto size = static_cast<uint32_t>(piece.size());
-  if (!whole_pieces.empty()) {
-    if (const auto found = whole_pieces.find(piece); found != whole_pieces.end()) {
-      symbols.push_back({found->second, 0, size, -1, -1});
-      return;
-    }
+  if (const int32_t whole = whole_pieces.find(piece); whole >= 0) {
+    symbols.push_back({whole, 0, size, -1, -1});
+    return;
   }
 
   bool after_unknown = false;
@@ -62,10 +47,40 @@ void BpeModel::encode_piece(std::string_view piece, Workspace& workspace) const 
     const auto index = static_cast<int32_t>(symbols.size());
     symbols.push_back({id, i, i + 1, index - 1, index + 1});
   }
-  if (symbols.empty()) return;
-  symbols.back().next = -1;
+  if (symbols.size() <= kShortPiece) {
+    merge_short(symbols);
+  } else {
+    symbols.back().next = -1;
+    merge_long(symbols, workspace.heap);
+  }
+}
 
-  std::vector<Workspace::Candidate>& heap = workspace.heap;
+/// By scanning for the lowest rank after every merge, which is faster than a heap for as few symbols as words have.
+void BpeModel::merge_short(std::vector<Symbol>& symbols) const {
+  std::array<Merge, kShortPiece> merge_at;  // of the symbols i and i + 1
+  std::size_t size = symbols.size();
+  for (std::size_t i = 0; i + 1 < size; ++i) merge_at[i] = merges.find(symbols[i].id, symbols[i + 1].id);
+  while (size > 1) {
+    std::size_t best = 0;
+    for (std::size_t i = 1; i + 1 < size; ++i) {
+      if (merge_at[i].rank < merge_at[best].rank) best = i;
+    }
+    if (merge_at[best].id < 0) break;
+    symbols[best].id = merge_at[best].id;
+    symbols[best].end = symbols[best + 1].end;
+    --size;
+    for (std::size_t i = best + 1; i < size; ++i) {
+      symbols[i] = symbols[i + 1];
+      merge_at[i - 1] = merge_at[i];
+    }
+    if (best > 0) merge_at[best - 1] = merges.find(symbols[best - 1].id, symbols[best].id);
+    if (best + 1 < size) merge_at[best] = merges.find(symbols[best].id, symbols[best + 1].id);
+  }
+  symbols.resize(size);
+}
+
+/// With a heap of candidates and a linked list of symbols: O(n log n).
+void BpeModel::merge_long(std::vector<Symbol>& symbols, std::vector<Workspace::Candidate>& heap) const {
   heap.clear();
   const auto candidate = [&](int32_t left, int32_t right) {
     const Symbol& a = symbols[static_cast<std::size_t>(left)];

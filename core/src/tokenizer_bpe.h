@@ -9,32 +9,52 @@
 #include <vector>
 
 #include "piece_memo.h"
+#include "string_table.h"
 
 namespace titer::tokenization {
 
+/// What becomes of a pair of adjacent tokens.
 struct Merge {
-  uint32_t rank;
-  int32_t id;  ///< of the merged token; negative if the pair does not merge
+  uint32_t rank = ~uint32_t{0};
+  int32_t id = -1;  ///< of the merged token; negative if the pair does not merge
 };
 
-/// Hash map (left id, right id) -> Merge with open addressing.
+/// Hash map (left id, right id) -> Merge with open addressing. Most pairs do not merge, so what a miss touches is kept
+/// small (4 bytes per slot), and merges lie in the order of their ranks, which is that of their frequency.
 class MergeTable {
  public:
   void reserve(std::size_t num_merges);
-  /// A later merge of the same pair replaces an earlier one.
-  void insert(int32_t left, int32_t right, Merge merge);
-  Merge find(int32_t left, int32_t right) const;
+  /// Appends the merge of the next rank. A later merge of the same pair replaces an earlier one.
+  void push_back(int32_t left, int32_t right, int32_t merged);
+
+  Merge find(int32_t left, int32_t right) const {
+    const uint32_t rank = slots_[slot_of(left, right)];
+    return rank == kFree ? Merge{} : Merge{rank, entries_[rank].merged};
+  }
 
  private:
+  static constexpr uint32_t kFree = ~uint32_t{0};
+
   struct Entry {
-    uint64_t key;
-    Merge merge;
+    int32_t left;
+    int32_t right;
+    int32_t merged;
   };
 
-  std::size_t slot_of(uint64_t key) const;
+  std::size_t slot_of(int32_t left, int32_t right) const {
+    const uint64_t key = uint64_t{static_cast<uint32_t>(left)} << 32U | static_cast<uint32_t>(right);
+    const std::size_t mask = slots_.size() - 1;
+    std::size_t slot = (key ^ key >> 29U) * 0x9E3779B97F4A7C15U >> shift_;
+    while (true) {
+      const uint32_t rank = slots_[slot];
+      if (rank == kFree || (entries_[rank].left == left && entries_[rank].right == right)) return slot;
+      slot = (slot + 1) & mask;
+    }
+  }
 
-  std::vector<Entry> entries_;
-  int shift_ = 63;  // 64 - log2(entries_.size())
+  std::vector<Entry> entries_;   // by rank
+  std::vector<uint32_t> slots_;  // ranks; size a power of two
+  unsigned shift_ = 0;           // 64 - log2(slots_.size())
 };
 
 /// A token of a piece: its id and the bytes [begin, end) of the piece.
@@ -61,11 +81,15 @@ struct Workspace {
   PieceMemo memo;
 };
 
-struct BpeModel {
+class BpeModel {
+ public:
+  /// `token_bytes` are the bytes of all tokens by id.
+  explicit BpeModel(const StringTable& token_bytes) : whole_pieces(token_bytes) {}
+
   std::array<int32_t, 256> byte_ids{};  ///< id of the token that spells a byte; -1 if the vocabulary lacks it
   int32_t unknown_id = -1;              ///< stands for such bytes; -1: they are dropped
   bool fuse_unknown = false;            ///< one unknown_id for a run of them
-  PieceIndex whole_pieces;              ///< pieces that are tokens as they stand (`ignore_merges`), by their bytes
+  StringIndex whole_pieces;             ///< tokens that a piece may be as it stands (`ignore_merges`)
   MergeTable merges;
 
   /// Leaves the tokens of a piece in workspace.symbols. O(n log n); the piece must be shorter than 2^31 bytes.
@@ -85,6 +109,10 @@ struct BpeModel {
     workspace.memo.insert(piece, hash, workspace.ids);
     emit(workspace.ids.data(), workspace.ids.size());
   }
+
+ private:
+  void merge_short(std::vector<Symbol>& symbols) const;
+  void merge_long(std::vector<Symbol>& symbols, std::vector<Workspace::Candidate>& heap) const;
 };
 
 }  // namespace titer::tokenization

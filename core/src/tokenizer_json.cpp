@@ -179,7 +179,7 @@ class StateReader : private JsonChecks {
     }
     state_->id_of.reserve(num_entries);
     for (std::size_t at = 0; at < flags.size(); ++at) {
-      if ((flags[at] & kExists) != 0) state_->id_of.emplace(state_->spellings[at], static_cast<int32_t>(at));
+      if ((flags[at] & kExists) != 0) state_->id_of.insert(static_cast<int32_t>(at));
     }
     state_->flags = std::move(flags);
   }
@@ -203,9 +203,8 @@ class StateReader : private JsonChecks {
 
   /// Id of a token of `model.vocab`, -1 if it has none.
   int32_t model_id(std::string_view token) const {
-    const auto found = state_->id_of.find(token);
-    if (found == state_->id_of.end()) return -1;
-    return (state_->flags[static_cast<std::size_t>(found->second)] & kInModel) != 0 ? found->second : -1;
+    const int32_t id = state_->id_of.find(token);
+    return id >= 0 && (state_->flags[static_cast<std::size_t>(id)] & kInModel) != 0 ? id : -1;
   }
 
   void read_model() {
@@ -238,9 +237,10 @@ class StateReader : private JsonChecks {
       }
     }
     if (flag_or(object, "model", "ignore_merges", false, true)) {
+      model.whole_pieces.reserve(state_->flags.size());
       for (std::size_t at = 0; at < state_->flags.size(); ++at) {
         if ((state_->flags[at] & kInModel) == 0 || !bytes_spelled_by(state_->spellings[at])) continue;
-        model.whole_pieces.emplace(state_->bytes[at], static_cast<int32_t>(at));
+        model.whole_pieces.insert(static_cast<int32_t>(at));
       }
     }
     read_merges(array(object, "model", "merges"));
@@ -250,7 +250,6 @@ class StateReader : private JsonChecks {
   void read_merges(const json& merges) {
     const bool pairs = !merges.empty() && merges[0].is_array();
     state_->model.merges.reserve(merges.size());
-    uint32_t rank = 0;
     std::string merged;
     for (std::size_t i = 0; i < merges.size(); ++i) {
       const json& entry = merges[i];
@@ -275,7 +274,7 @@ class StateReader : private JsonChecks {
       merged.assign(left).append(right);
       const int32_t left_id = merge_part(left, i);
       const int32_t right_id = merge_part(right, i);
-      state_->model.merges.insert(left_id, right_id, {rank++, merge_part(merged, i)});
+      state_->model.merges.push_back(left_id, right_id, merge_part(merged, i));
     }
   }
 

@@ -6,34 +6,15 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "added_tokens.h"
+#include "string_table.h"
 #include "tokenizer_bpe.h"
 #include "tokenizer_split.h"
 
 namespace titer::tokenization {
-
-/// Strings by id, in one block of memory.
-class StringTable {
- public:
-  void push_back(std::string_view text) {
-    bytes_.append(text);
-    ends_.push_back(bytes_.size());
-  }
-  std::string_view operator[](std::size_t i) const {
-    const std::size_t begin = i == 0 ? 0 : ends_[i - 1];
-    return std::string_view(bytes_).substr(begin, ends_[i] - begin);
-  }
-  std::size_t size() const { return ends_.size(); }
-
- private:
-  std::string bytes_;
-  std::vector<std::size_t> ends_;
-};
 
 /// Workspaces wait here between calls, so that their memos stay warm and no call allocates twice. There are never more
 /// than calls were running at the same time.
@@ -63,21 +44,21 @@ class WorkspacePool {
 enum TokenFlag : uint8_t { kExists = 1, kAdded = 2, kSpecial = 4 };
 
 struct State {
-  StringTable spellings;                                ///< by id, as in the file; empty for holes
-  StringTable bytes;                                    ///< by id, what decode puts out
-  std::vector<uint8_t> flags;                           ///< by id, bits of TokenFlag
-  std::unordered_map<std::string_view, int32_t> id_of;  ///< by spelling
+  StringTable spellings;       ///< by id, as in the file; empty for holes
+  StringTable bytes;           ///< by id, what decode puts out
+  std::vector<uint8_t> flags;  ///< by id, bits of TokenFlag
+  StringIndex id_of{spellings};
 
   AddedTokens added_tokens;
   PreTokenizer pre_tokenizer;
-  BpeModel model;
+  BpeModel model{bytes};
   std::vector<int64_t> ids_before;  ///< what the post-processor puts around a text
   std::vector<int64_t> ids_after;
 
   mutable WorkspacePool workspaces;
 
   State() = default;
-  State(const State&) = delete;  // id_of and the model point into spellings and bytes
+  State(const State&) = delete;  // id_of and the model refer to spellings and bytes
   State& operator=(const State&) = delete;
 
   bool has(int64_t id, uint8_t flag) const {

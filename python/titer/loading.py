@@ -105,9 +105,13 @@ def _load_module(module: torch.nn.Module, tokenizer: Any, check_finite: bool) ->
     if tokenizer is None:
         raise ValueError("[load_model] a module needs its tokenizer: load_model(module, tokenizer=...)")
     _refuse_changed_module(module)
-    config: Any = module.config
+    settings: Any = module
+    config = json.loads(settings.config.to_json_string(use_diff=False))
+    generation = getattr(module, "generation_config", None)
+    if generation is not None and generation.eos_token_id is not None:
+        config["eos_token_id"] = generation.eos_token_id
     state = {name: tensor for name, tensor in module.state_dict(keep_vars=True).items()}
-    model = Model(config.to_json_string(use_diff=False), state)
+    model = Model(json.dumps(config), state)
     if check_finite:
         model.check_finite()
     model.path = None

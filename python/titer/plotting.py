@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from titer._titer import AttackResult
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from titer._titer import AttackResult
 
 
 def plot_attack(result: AttackResult, ax: Axes | None = None) -> Axes:

@@ -53,7 +53,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
         "model_type": draw(st.sampled_from(["llama", "mistral"])),
     }
     if draw(st.booleans()):
-        config["head_dim"] = draw(st.sampled_from([2, 6, 16]))
+        config["head_dim"] = draw(st.sampled_from([4, 6, 16]))
     if config["model_type"] == "llama":
         config |= {"attention_bias": draw(st.booleans()), "mlp_bias": draw(st.booleans())}
     else:
@@ -61,7 +61,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     return config
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(configurations(), st.integers(1, 3), st.integers(1, 64), st.integers(0, 2**32))
 def test_logits_equal_transformers_on_random_configurations(
     config: dict[str, Any], batch: int, length: int, seed: int

@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except _ParserError as error:
-        _say(f"{_parser_message(error)} (see titer --help)")
+        if message := _parser_message(error):  # none where no arguments were given, which prints the help
+            _say(f"{message} (see titer --help)")
         return ExitCode.WRONG_USAGE
     except WrongUsageError as error:
         _report(error.__cause__ or error, reporting)

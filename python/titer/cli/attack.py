@@ -48,7 +48,7 @@ def gcg(
     target: Annotated[str, typer.Option(help="What the model's answer should start with.")],
     out: Annotated[Path, typer.Option(help="Where the result goes, as JSON; the checkpoint stands beside it.")],
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the attack, listed below.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Options of the attack, listed below.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of options; KEY=VALUE overrides it.")] = None,
     seed: Annotated[int | None, typer.Option(help="Key of the random draws; overrides KEY=VALUE.")] = None,
@@ -177,16 +177,14 @@ def _print_options(options: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Options of the attack, given as KEY=VALUE", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("key", "type", "default", "unit", "meaning"):
-        table.add_column(column, overflow="fold")
+    table = Table(title="Options of the attack with their defaults", title_justify="left", box=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
     for option in options:
-        meaning = option["doc"]
-        if option["range"]:
-            meaning += f" Must be {option['range']}."
-        if option["choices"]:
-            meaning += f" One of {', '.join(option['choices'])}."
-        table.add_row(option["name"], option["type"], _default(option["default"]), option["unit"], meaning)
+        kind = " | ".join(option["choices"]) or option["type"]
+        unit = f", {option['unit']}" if option["unit"] else ""
+        limits = f" Must be {option['range']}." if option["range"] else ""
+        table.add_row(f"{option['name']}={_default(option['default'])}", f"{option['doc']}{limits} ({kind}{unit})")
     Console(markup=False, highlight=False).print(table)
 
 

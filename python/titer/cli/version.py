@@ -25,15 +25,16 @@ def describe_installation() -> dict[str, Any]:
     """Return what `titer version --json` prints."""
     import torch
 
-    import titer
-    from titer import _titer
+    from titer import _torch_version as _torch_version
+    from titer._titer import build_info
 
+    build = build_info()
     detected = torch.cpu.get_capabilities()
     devices = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     return {
-        "titer": titer.__version__,
-        "build_type": _titer.__build_type__,
-        "cuda_backend": _titer.__cuda__,
+        "titer": build["titer"],
+        "build_type": build["build_type"],
+        "cuda_backend": build["cuda"],
         "torch": torch.__version__,
         "torch_cuda": torch.version.cuda,
         "cuda_devices": [torch.cuda.get_device_name(index) for index in devices],

@@ -7,7 +7,7 @@ attacked model really reads:
 - The prompt is tokenised as a whole. nanoGCG tokenises the text before the slot, the slot, and the text after it one by
   one, and checks candidates in isolation; in the prompt their ends can merge with their neighbours into other tokens.
 - Added tokens (the markers of chat turns among them) and embedding rows without a token never enter the slot. nanoGCG
-  only bans the tokens that ``tokenizer.bos_token`` and its three siblings name.
+  bans bos, eos, pad and unk, and nothing at all with `allow_non_ascii`.
 - Every step scores `search_width` distinct candidates that survive re-tokenisation. nanoGCG draws that many, repeats
   included, and scores the survivors.
 - `early_stop` ends the run with the candidate that matches the target, after its text was decoded from the rendered
@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from titer._titer import Prompt, System
+from titer import Prompt, System
 from titer.attacks import GCG
 from titer.loading import Model, load_model
 

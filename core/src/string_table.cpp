@@ -1,0 +1,54 @@
+#include "string_table.h"
+
+#include <bit>
+#include <cstring>
+
+namespace titer::tokenization {
+namespace {
+
+__extension__ using Product = unsigned __int128;
+
+uint64_t mix(uint64_t a, uint64_t b) {
+  const Product product = static_cast<Product>(a) * b;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64U);
+}
+
+}  // namespace
+
+uint64_t hash_of(std::string_view bytes) {
+  constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15U;
+  uint64_t hash = bytes.size() * kMultiplier;
+  const char* data = bytes.data();
+  std::size_t left = bytes.size();
+  for (; left >= 8; left -= 8, data += 8) {
+    uint64_t word = 0;
+    std::memcpy(&word, data, 8);
+    hash = mix(hash ^ word, kMultiplier);
+  }
+  uint64_t tail = 0;
+  if (left > 0) std::memcpy(&tail, data, left);
+  return mix(hash ^ tail, 0xD6E8FEB86659FD93U);
+}
+
+void StringIndex::reserve(std::size_t count) { slots_.assign(std::bit_ceil(2 * count + 2), Slot{}); }
+
+void StringIndex::insert(int32_t id) {
+  const uint64_t hash = hash_of(strings_[static_cast<std::size_t>(id)]);
+  const std::size_t mask = slots_.size() - 1;
+  std::size_t slot = hash & mask;
+  while (slots_[slot].id >= 0) slot = (slot + 1) & mask;
+  slots_[slot] = {id, static_cast<uint32_t>(hash >> 32U)};
+}
+
+int32_t StringIndex::find(std::string_view text) const {
+  if (slots_.empty()) return -1;
+  const uint64_t hash = hash_of(text);
+  const auto tag = static_cast<uint32_t>(hash >> 32U);
+  const std::size_t mask = slots_.size() - 1;
+  for (std::size_t slot = hash & mask;; slot = (slot + 1) & mask) {
+    const Slot& found = slots_[slot];
+    if (found.id < 0 || (found.tag == tag && strings_[static_cast<std::size_t>(found.id)] == text)) return found.id;
+  }
+}
+
+}  // namespace titer::tokenization

@@ -1,0 +1,55 @@
+// Strings by id and ids by string: what a vocabulary of a hundred thousand tokens needs to load fast.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace titer::tokenization {
+
+uint64_t hash_of(std::string_view bytes);
+
+/// Strings by id, in one block of memory.
+class StringTable {
+ public:
+  void push_back(std::string_view text) {
+    bytes_.append(text);
+    ends_.push_back(bytes_.size());
+  }
+  std::string_view operator[](std::size_t i) const {
+    const std::size_t begin = i == 0 ? 0 : ends_[i - 1];
+    return std::string_view(bytes_).substr(begin, ends_[i] - begin);
+  }
+  std::size_t size() const { return ends_.size(); }
+
+ private:
+  std::string bytes_;
+  std::vector<std::size_t> ends_;
+};
+
+/// Ids of some strings of a table, which must outlive the index. Hash table with open addressing.
+class StringIndex {
+ public:
+  explicit StringIndex(const StringTable& strings) : strings_(strings) {}
+
+  /// Makes room for `count` ids; to be called once, before the first insert.
+  void reserve(std::size_t count);
+  /// The string of `id` must not be known yet.
+  void insert(int32_t id);
+  /// Id of a string, -1 if it is not known.
+  int32_t find(std::string_view text) const;
+  bool empty() const { return slots_.empty(); }
+
+ private:
+  struct Slot {
+    int32_t id = -1;
+    uint32_t tag = 0;  // upper half of the hash
+  };
+
+  const StringTable& strings_;
+  std::vector<Slot> slots_;  // size a power of two, at least half of them free
+};
+
+}  // namespace titer::tokenization
