@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cstring>
+#include <random>
 
 namespace titer::tokenization {
 namespace {
@@ -15,9 +16,17 @@ uint64_t mix(uint64_t a, uint64_t b) {
 
 }  // namespace
 
+uint64_t hash_seed() {
+  static const uint64_t seed = [] {
+    std::random_device device;
+    return uint64_t{device()} << 32U | device();
+  }();
+  return seed;
+}
+
 uint64_t hash_of(std::string_view bytes) {
   constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15U;
-  uint64_t hash = bytes.size() * kMultiplier;
+  uint64_t hash = hash_seed() ^ bytes.size() * kMultiplier;
   const char* data = bytes.data();
   std::size_t left = bytes.size();
   for (; left >= 8; left -= 8, data += 8) {

@@ -9,6 +9,10 @@
 
 namespace titer::tokenization {
 
+/// A number drawn once per process. Hash tables start from it, so that no file can be written to make them slow; what
+/// they answer never depends on it.
+uint64_t hash_seed();
+
 uint64_t hash_of(std::string_view bytes);
 
 /// Strings by id, in one block of memory.

@@ -44,7 +44,7 @@ class MergeTable {
   std::size_t slot_of(int32_t left, int32_t right) const {
     const uint64_t key = uint64_t{static_cast<uint32_t>(left)} << 32U | static_cast<uint32_t>(right);
     const std::size_t mask = slots_.size() - 1;
-    std::size_t slot = (key ^ key >> 29U) * 0x9E3779B97F4A7C15U >> shift_;
+    std::size_t slot = key * multiplier_ >> shift_;
     while (true) {
       const uint32_t rank = slots_[slot];
       if (rank == kFree || (entries_[rank].left == left && entries_[rank].right == right)) return slot;
@@ -55,6 +55,7 @@ class MergeTable {
   std::vector<Entry> entries_;   // by rank
   std::vector<uint32_t> slots_;  // ranks; size a power of two
   unsigned shift_ = 0;           // 64 - log2(slots_.size())
+  uint64_t multiplier_ = hash_seed() | 1U;
 };
 
 /// A token of a piece: its id and the bytes [begin, end) of the piece.

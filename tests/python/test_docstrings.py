@@ -1,18 +1,46 @@
-"""The examples in docstrings run, on a tiny model that they call `model_folder`."""
+"""The examples in docstrings run, on a tiny model."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-MODULES = ["titer.chat"]
+import titer
+
+MODULES = [
+    "titer._titer",
+    "titer.chat",
+    "titer.compat.nanogcg",
+    "titer.display",
+    "titer.generation",
+    "titer.loading",
+]
+
+
+@pytest.fixture(scope="module")
+def names(tiny_folder: Path) -> dict[str, Any]:
+    """What examples may use without saying where it comes from."""
+    model = titer.load_model(tiny_folder)
+    return {
+        "titer": titer,
+        "torch": torch,
+        "model_folder": tiny_folder,
+        "model": model,
+        "prompt": titer.Prompt.from_chat(model, "Tell me about Saturn. {slot}", target="NO WAY"),
+        "hf_model": AutoModelForCausalLM.from_pretrained(tiny_folder),
+        "hf_tokenizer": AutoTokenizer.from_pretrained(tiny_folder),
+    }
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name: str, tiny_folder: Path) -> None:
-    results = doctest.testmod(importlib.import_module(name), extraglobs={"model_folder": tiny_folder})
+def test_examples_run(name: str, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = doctest.testmod(importlib.import_module(name), extraglobs=names)
     assert results.attempted > 0
     assert results.failed == 0

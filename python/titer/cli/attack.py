@@ -116,13 +116,15 @@ def _run(attack: Any, model: Model, prompt: Prompt, checkpoint: Path, log: Path 
                 return attack.run(
                     titer.System(model), prompt, progress=progress, checkpoint=checkpoint, resume=resumed, log=log
                 )
-        except BaseException:
+        except BaseException as error:
             if not resumed and not finished_steps:
                 checkpoint.unlink(missing_ok=True)  # nothing worth to go on from
-            if checkpoint.exists():
-                _say(f"stopped; the finished steps are in {checkpoint}, the same command with --resume goes on")
-            else:
-                _say("stopped before the first step was finished; there is nothing to resume")
+            if isinstance(error, KeyboardInterrupt) or finished_steps:
+                _say(
+                    f"stopped; the finished steps are in {checkpoint}, the same command with --resume goes on"
+                    if checkpoint.exists()
+                    else "stopped before the first step was finished; there is nothing to resume"
+                )
             raise
 
 

@@ -2,10 +2,12 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "small_tokenizer.h"
@@ -71,6 +73,39 @@ TEST(Tokenizer, the_lowest_rank_merges_first_and_then_the_leftmost) {
   EXPECT_THAT(tokens(tokenizer, "aaaaaaa"), ElementsAre("aaaa", "aa", "a"));
   EXPECT_THAT(tokens(tokenizer, "éa"), ElementsAre("Ã©", "a"));
   EXPECT_THAT(tokens(tokenizer, ""), ElementsAre());
+}
+
+TEST(Tokenizer, pieces_of_every_length_are_merged_as_the_definition_says) {
+  const Tokenizer tokenizer = load(small_tokenizer(byte_level(false, false)));
+  const auto merge_by_definition = [](std::vector<std::string> symbols) {
+    while (true) {
+      const auto& merges = testing::small_merges();
+      auto best = merges.end();
+      std::size_t at = 0;
+      for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
+        const auto found = std::find(merges.begin(), merges.end(), std::pair(symbols[i], symbols[i + 1]));
+        if (found < best) {
+          best = found;
+          at = i;
+        }
+      }
+      if (best == merges.end()) return symbols;
+      symbols[at] += symbols[at + 1];
+      symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+    }
+  };
+  std::mt19937 random(4);
+  for (std::size_t length = 0; length < 100; ++length) {
+    for (int round = 0; round < 20; ++round) {
+      std::string text;
+      std::vector<std::string> symbols;
+      for (std::size_t i = 0; i < length; ++i) {
+        text += "aathe !s123ing\n "[random() % 16];
+        symbols.emplace_back(tokenization::spelling_of(static_cast<unsigned char>(text.back())));
+      }
+      ASSERT_EQ(tokens(tokenizer, text), merge_by_definition(symbols)) << text;
+    }
+  }
 }
 
 TEST(Tokenizer, the_last_of_two_equal_merges_counts) {

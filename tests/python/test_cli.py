@@ -1,0 +1,318 @@
+"""The command line tool: what it prints where, its exit codes, and that an interrupted run loses nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import titer
+from titer.cli import main
+from titer.display import SearchProgress
+
+PROMPT = "What is the capital? {slot}"
+SMALL = ["num_steps=3", "search_width=12", "topk=32"]
+
+
+def arguments(model: Path, out: Path, *more: str, prompt: str = PROMPT, target: str = "NO") -> list[str]:
+    return ["attack", "gcg", "--model", str(model), "--prompt", prompt, "--target", target, "--out", str(out), *more]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "result.json"
+
+
+def without_time(result: titer.attacks.AttackResult) -> dict[str, Any]:
+    """A result as JSON, without what differs between two equal runs."""
+    content: dict[str, Any] = json.loads(result.to_json())
+    for part in (content, *content["trace"]):
+        del part["cost"]["seconds"], part["cost"]["peak_bytes"]
+    return content
+
+
+def own_answer(folder: Path) -> str:
+    """A target that the model says by itself."""
+    model = titer.load_model(folder)
+    answer = titer.System(model).open(titer.Prompt.from_chat(model, PROMPT, "NO")).generate(
+        "x x x x x x x x x x x x x x x x x x x x"
+    )
+    for length in range(1, len(answer)):
+        try:
+            titer.Prompt.from_chat(model, PROMPT, answer[:length])
+        except ValueError:
+            continue
+        return answer[:length]
+    raise AssertionError(f"no prefix of {answer!r} is a target")
+
+
+def test_help_needs_neither_torch_nor_the_extension() -> None:
+    code = (
+        "import sys; from titer.cli import main; assert main(['--help']) == 0;"
+        "assert not {'torch', 'titer._titer', 'transformers'} & set(sys.modules)"
+    )
+    path = ":".join(sys.path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    for command in ("attack", "models", "version"):
+        assert command in done.stdout
+
+
+def test_module_runs_as_a_program() -> None:
+    path = ":".join(sys.path)
+    command = [sys.executable, "-m", "titer", "no-such-command"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": path})
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "titer: No such command 'no-such-command'" in done.stderr
+
+
+def test_help_of_an_attack_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attack", "gcg", "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in titer.attacks.GCG.describe():
+        assert f"{option['name']}=" in text
+
+
+def test_goal_reached_is_exit_code_0(tiny_folder: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = own_answer(tiny_folder)
+    assert main(arguments(tiny_folder, out, "num_steps=0", target=target)) == 0
+    assert "reached   yes" in capsys.readouterr().out
+    assert titer.attacks.AttackResult.load(out).success
+
+
+def test_goal_not_reached_is_exit_code_1(tiny_folder: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = out.with_name("run.jsonl")
+    assert main(arguments(tiny_folder, out, *SMALL, "--log", str(log))) == 1
+    printed = capsys.readouterr()
+    assert "reached   no" in printed.out
+    assert str(out) in printed.out
+    assert "step 3/3  loss" in printed.err
+    result = titer.attacks.AttackResult.load(out)
+    assert not result.success
+    assert len(result.steps) == 3
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert events == ["start", "step", "step", "step", "result"]
+    assert sorted(file.name for file in out.parent.iterdir()) == ["result.json", "run.jsonl"]
+
+
+def test_json_alone_is_on_stdout(tiny_folder: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(tiny_folder, out, *SMALL, "--json")) == 1
+    assert capsys.readouterr().out == out.read_text()
+
+
+def test_the_command_does_what_the_library_does(tiny_folder: Path, out: Path) -> None:
+    main(arguments(tiny_folder, out, *SMALL, "--seed", "5", "--slot-text", "the town the town"))
+    model = titer.load_model(tiny_folder)
+    prompt = titer.Prompt.from_chat(model, PROMPT, "NO", initial="the town the town")
+    attack = titer.attacks.GCG(num_steps=3, search_width=12, topk=32, seed=5)
+    expected = attack.run(titer.System(model), prompt)
+    assert without_time(titer.attacks.AttackResult.load(out)) == without_time(expected)
+
+
+def test_plain_prompts_have_no_template(tiny_folder: Path, out: Path) -> None:
+    main(arguments(tiny_folder, out, "num_steps=0"))
+    assert titer.attacks.AttackResult.load(out).template_hash != ""
+    main(arguments(tiny_folder, out, "num_steps=0", "--plain"))
+    assert titer.attacks.AttackResult.load(out).template_hash == ""
+
+
+def test_options_come_from_defaults_then_config_then_assignments_then_seed(tiny_folder: Path, out: Path) -> None:
+    config = out.with_name("gcg.yaml")
+    config.write_text("num_steps: 0\nsearch_width: 7\ntopk: 9\nseed: 1\n")
+    main(arguments(tiny_folder, out, "--config", str(config), "topk=10", "seed=2", "--seed", "3"))
+    options = json.loads(titer.attacks.AttackResult.load(out).options_json)
+    defaults = titer.attacks.GCG().options
+    assert options == defaults | {"num_steps": 0, "search_width": 7, "topk": 10, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"more": ["search_widht=4"]}, "did you mean 'search_width'?"),
+        ({"more": ["search_width=-3"]}, "[gcg] search_width must be at least 1, got -3"),
+        ({"more": ["search_width"]}, "expected key=value"),
+        ({"more": ["--seed", "-1"]}, "seed must be at least 0"),
+        ({"more": ["--config", "absent.yaml"]}, "absent.yaml"),
+        ({"more": ["--dtype", "int4"]}, "--dtype"),
+        ({"more": ["--device", "abacus"]}, "abacus"),
+        ({"more": ["n_replace=21"]}, "n_replace must be at most the slot length"),
+        ({"more": ["--slot-text", ""]}, "the slot needs an initial text"),
+        ({"model": "no-such-model"}, "'no-such-model'"),
+        ({"model": "no/such/folder"}, "no/such/folder"),
+        ({"model": "absent.gguf"}, "absent.gguf"),
+        ({"prompt": "no place to write"}, "{slot} exactly once, found it 0 times"),
+        ({"prompt": "{slot} and {slot}"}, "{slot} exactly once, found it 2 times"),
+        ({"prompt": "long " * 600 + "{slot}"}, "512"),
+        ({"target": ""}, "the target is empty"),
+        ({"out": "absent/result.json"}, "absent does not exist; create it first"),
+        ({"out": "."}, "expected a file to write, got a folder"),
+        ({"out": "/proc/result.json"}, "cannot write into the folder /proc"),
+        ({"more": ["--log", "absent/run.jsonl"]}, "absent does not exist; create it first"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    changes: dict[str, Any],
+    message: str,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"model": tiny_folder, "out": "result.json", "more": [], "prompt": PROMPT, "target": "NO"} | changes
+    words = arguments(
+        given["model"], Path(given["out"]), *SMALL[:1], *given["more"], prompt=given["prompt"], target=given["target"]
+    )
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert [line for line in printed.err.splitlines() if message in line] == printed.err.splitlines()[-1:]
+    assert "Traceback" not in printed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_argument_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attack", "gcg", "--model", "smollm2"]) == 2
+    assert "Missing option" in capsys.readouterr().err
+
+
+def test_damaged_model_is_a_failure(
+    tiny_folder: Path, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "damaged")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert main(arguments(folder, out)) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "model.safetensors" in line
+    assert not out.exists()
+    assert main(arguments(folder, out, "--traceback")) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.fixture
+def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes Ctrl-C arrive when a step has ended."""
+    show = SearchProgress.__call__
+
+    def interrupt(at: int) -> None:
+        def call(self: SearchProgress, step: Any) -> None:
+            show(self, step)
+            if step.step == at:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(SearchProgress, "__call__", call)
+
+    return interrupt
+
+
+def test_interrupted_run_goes_on_where_it_stopped(
+    tiny_folder: Path, out: Path, interrupt_at: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["num_steps=5", "search_width=12", "momentum=0.4"]
+    whole = out.with_name("whole.json")
+    assert main(arguments(tiny_folder, whole, *options)) == 1
+    capsys.readouterr()
+
+    interrupt_at(2)
+    assert main(arguments(tiny_folder, out, *options)) == 130
+    checkpoint = out.with_name("result.json.ckpt")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert str(checkpoint) in printed.err
+    assert "--resume" in printed.err
+    assert checkpoint.exists()
+    assert not out.exists()
+
+    assert main(arguments(tiny_folder, out, *options)) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main(arguments(tiny_folder, out, *options, "seed=1", "--resume")) == 2
+    assert "'options' differs" in capsys.readouterr().err
+    assert checkpoint.exists()
+
+    assert main(arguments(tiny_folder, out, *options, "--resume")) == 1
+    load = titer.attacks.AttackResult.load
+    assert without_time(load(out)) == without_time(load(whole))
+    assert not checkpoint.exists()
+
+
+def test_interrupt_before_the_first_step_leaves_nothing(
+    tiny_folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def enter(self: SearchProgress) -> SearchProgress:
+        signal.setitimer(signal.ITIMER_REAL, 1e-3)
+        return self
+
+    def alarm(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SearchProgress, "__enter__", enter)
+    previous = signal.signal(signal.SIGALRM, alarm)
+    try:
+        assert main(arguments(tiny_folder, out, "search_width=1000000")) == 130
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert "nothing to resume" in capsys.readouterr().err
+    assert list(out.parent.iterdir()) == []
+
+
+def test_resume_without_a_checkpoint_starts_anew(
+    tiny_folder: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tiny_folder, out, *SMALL, "--resume")) == 1
+    assert "there is no checkpoint" in capsys.readouterr().err
+    assert out.exists()
+
+
+def test_checkpoint_stays_until_the_result_is_written(
+    tiny_folder: Path, out: Path, interrupt_at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(2)
+    assert main(arguments(tiny_folder, out, *SMALL)) == 130
+    checkpoint = out.with_name("result.json.ckpt")
+    unlink = Path.unlink
+
+    def checked(self: Path, missing_ok: bool = False) -> None:
+        if self == checkpoint:
+            assert out.exists()
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", checked)
+    interrupt_at(-1)
+    assert main(arguments(tiny_folder, out, *SMALL, "--resume")) == 1
+    assert not checkpoint.exists()
+
+
+def test_models_get_prints_the_folder_alone(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "get", str(tiny_folder)]) == 0
+    assert capsys.readouterr().out == f"{tiny_folder}\n"
+    assert main(["models", "get", str(tiny_folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"path": str(tiny_folder)}
+    assert main(["models", "get", "no-such-model"]) == 2
+    assert "no-such-model" in capsys.readouterr().err
+
+
+def test_models_show_describes_a_folder(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "show", str(tiny_folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["layers"] == 2
+    assert main(["models", "show", str(tiny_folder)]) == 0
+    assert "LlamaForCausalLM" in capsys.readouterr().out
+    assert main(["models", "show", str(tiny_folder / "absent")]) == 2
+
+
+def test_version_tells_what_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["titer"] == titer.__version__
+    assert facts["threads"] >= 1
+    assert main(["version"]) == 0
+    assert facts["torch"] in capsys.readouterr().out

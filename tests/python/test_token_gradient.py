@@ -1,0 +1,152 @@
+"""The token gradient equals autograd through an explicit one-hot, and costs no weight gradient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import titer
+from llama_cases import CASES, make_module, pair, random_slots, tokenizer
+from op_recorder import OpRecorder
+from test_scorer import SHAPES, open_prompt
+from titer.chat import ChatTemplate
+from transformers_oracle import OBJECTIVES, Objective, score, token_gradient
+
+
+def assert_gradients_equal(ours: torch.Tensor, expected: torch.Tensor) -> None:
+    assert ours.dtype == torch.float32 and ours.shape == expected.shape
+    assert (ours - expected).abs().max() <= 1e-5 * max(1.0, expected.abs().max())
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective["loss"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_equals_autograd_through_a_one_hot(case: str, shape: str, objective: Objective) -> None:
+    prompt = open_prompt(shape)
+    module, model = pair(case)
+    session = titer.CandidateScorer(model, prompt)
+    for slot in random_slots(prompt, 2, 1, seed=6):
+        expected = token_gradient(module, prompt, slot, **objective)
+        assert_gradients_equal(session.token_gradient(slot, **objective), expected)
+        assert_gradients_equal(titer.ReferenceScorer(model, prompt).token_gradient(slot, **objective), expected)
+
+
+def test_gradient_predicts_the_loss_of_a_small_step() -> None:
+    """An oracle without autograd: finite differences in float64."""
+    module = make_module(seed=2).double()
+    prompt = open_prompt("infix")
+    gradient = titer.CandidateScorer(titer.load_model(module, tokenizer=tokenizer()), prompt).token_gradient(
+        torch.tensor(prompt.slot_ids)
+    )
+    weight = module.get_input_embeddings().weight
+    slots = weight[torch.tensor(prompt.slot_ids)].detach()
+
+    def loss(embeddings: torch.Tensor) -> float:
+        embed = module.get_input_embeddings()
+        whole = torch.cat([embed(torch.tensor(prompt.before_ids)), embeddings, embed(torch.tensor(prompt.after_ids)),
+                           embed(torch.tensor(prompt.target_ids))])  # fmt: skip
+        logits = module(inputs_embeds=whole[None]).logits[0, -len(prompt.target_ids) - 1 : -1]
+        return torch.nn.functional.cross_entropy(logits, torch.tensor(prompt.target_ids)).item()
+
+    with torch.no_grad():
+        for position, token in [(0, 5), (3, 200), (5, 77)]:
+            step = torch.zeros_like(slots)
+            step[position] = 1e-4 * weight[token]
+            measured = (loss(slots + step) - loss(slots - step)) / 2e-4
+            # transformers normalises in float32 whatever the dtype
+            assert gradient[position, token].item() == pytest.approx(measured, rel=1e-2, abs=1e-3)
+
+
+def test_gradient_rebases_the_session() -> None:
+    prompt = open_prompt("infix")
+    module, model = pair("llama3 rope")
+    session = titer.CandidateScorer(model, prompt)
+    slots = random_slots(prompt, 5, 3, seed=4)
+    session.token_gradient(slots[0])
+    near = slots[0].repeat(6, 1).scatter(1, torch.arange(6)[:, None], 50)
+    assert (session.losses(near) - score(module, prompt, near)[0]).abs().max() <= 1e-4
+    again = titer.CandidateScorer(model, prompt)
+    again.rebase(slots[0])
+    assert torch.equal(again.token_gradient(slots[0]), session.token_gradient(slots[0]))
+
+
+def test_gradient_does_not_depend_on_the_base_before() -> None:
+    prompt = open_prompt("infix")
+    session = titer.CandidateScorer(pair("biases").model, prompt)
+    slot, other = random_slots(prompt, 2, 6, seed=1)
+    fresh = session.token_gradient(slot)
+    session.token_gradient(other)
+    session.losses(random_slots(prompt, 50, 2, seed=2))
+    assert torch.equal(session.token_gradient(slot), fresh)
+
+
+def test_bfloat16_gradient_errs_no_more_than_transformers() -> None:
+    narrow = make_module(seed=3, num_hidden_layers=3).to(torch.bfloat16)
+    wide = make_module(seed=3, num_hidden_layers=3).to(torch.bfloat16).to(torch.float32)
+    prompt = open_prompt("infix")
+    session = titer.CandidateScorer(titer.load_model(narrow, tokenizer=tokenizer()), prompt)
+    for slot in random_slots(prompt, 3, 2, seed=1):
+        exact = token_gradient(wide, prompt, slot)
+        theirs = (token_gradient(narrow, prompt, slot) - exact).norm() / exact.norm()
+        ours = (session.token_gradient(slot) - exact).norm() / exact.norm()
+        assert ours <= 1.25 * theirs
+
+
+def weight_gradient_gemms(recorder: OpRecorder, weights: set[tuple[int, ...]]) -> list[str]:
+    """Matrix products whose result has the shape of a weight, either way round, or that were asked for d weight."""
+    found = []
+    for call in recorder.calls:
+        if call.is_gemm and (call.output in weights or call.output[::-1] in weights):
+            found.append(str(call))
+        if call.name == "titer::linear_cross_entropy_backward" and call.arguments[-1][1]:
+            found.append(str(call))
+    return found
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("trainable", [True, False])
+def test_an_attack_runs_no_weight_gradient_gemm(tied: bool, trainable: bool) -> None:
+    # No number of rows of this prompt is one of these sizes, so a shape tells what was computed.
+    module = make_module(hidden_size=96, intermediate_size=160, tie_word_embeddings=tied, attention_bias=True)
+    module.requires_grad_(trainable)
+    weights = {tuple(p.shape) for p in module.parameters() if p.dim() == 2}
+    prompt = open_prompt("infix")
+    model = titer.load_model(module, tokenizer=tokenizer())
+    with OpRecorder() as recorder:
+        session = titer.CandidateScorer(model, prompt)
+        for objective in OBJECTIVES:
+            session.token_gradient(torch.tensor(prompt.slot_ids), **objective)
+            session.score(random_slots(prompt, 20, 1, seed=0), **objective)
+    assert sum(call.is_gemm for call in recorder.calls) > 3 * 14 * 2  # forward and backward were seen
+    assert any(call.name == "titer::linear_cross_entropy_backward" for call in recorder.calls)
+    assert weight_gradient_gemms(recorder, weights) == []
+
+
+def test_the_count_sees_weight_gradients() -> None:
+    """The same count on transformers with trainable weights, where every linear layer has one."""
+    module = make_module(hidden_size=96, intermediate_size=160).requires_grad_(True)
+    weights = {tuple(p.shape) for p in module.parameters() if p.dim() == 2}
+    with OpRecorder() as recorder:
+        module(torch.arange(3, 40)[None]).logits.sum().backward()
+    assert len(weight_gradient_gemms(recorder, weights)) == 2 * 7 + 1
+    hidden, weight = torch.randn(5, 96, requires_grad=True), torch.randn(320, 96, requires_grad=True)
+    with OpRecorder() as recorder:
+        torch.ops.titer.linear_cross_entropy(hidden, weight, torch.arange(5))[0].sum().backward()
+    assert len(weight_gradient_gemms(recorder, weights)) == 1
+
+
+def test_smollm2_scores_and_gradient_equal_transformers(
+    smollm2_folder: Path, smollm2_module: torch.nn.Module
+) -> None:
+    model = titer.load_model(smollm2_module, tokenizer=smollm2_folder / "tokenizer.json")
+    model.chat_template = ChatTemplate.from_folder(smollm2_folder)
+    prompt = titer.Prompt.from_chat(model, "Tell me about Saturn. {slot}", target="NO WAY", initial="x x x x x x x x")
+    session = titer.CandidateScorer(model, prompt)
+    slots = random_slots(prompt, 8, 2, seed=1)
+    for objective in OBJECTIVES:
+        assert (session.score(slots, **objective)[0] - score(smollm2_module, prompt, slots, **objective)[0]).abs().max() <= 1e-4
+    assert_gradients_equal(
+        session.token_gradient(slots[0]), token_gradient(smollm2_module, prompt, slots[0])
+    )
