@@ -1,7 +1,15 @@
 # cmake --install: library, headers, package configuration; inside a wheel, the extension module beside the library.
 include(CMakePackageConfigHelpers)
 
-set_target_properties(titer PROPERTIES INSTALL_RPATH "$ORIGIN;${TITER_TORCH_LIBRARY_DIR};$ORIGIN/../torch/lib")
+# Torch's libraries and, beside torch in site-packages, the CUDA runtime that its wheel depends on.
+set(_titer_rpath "$ORIGIN")
+foreach(_packages "${TITER_TORCH_ROOT}/.." "$ORIGIN/..")
+  list(APPEND _titer_rpath "${_packages}/torch/lib")
+  if(TITER_HAS_CUDA)
+    list(APPEND _titer_rpath "${_packages}/nvidia/cu${CUDAToolkit_VERSION_MAJOR}/lib")
+  endif()
+endforeach()
+set_target_properties(titer PROPERTIES INSTALL_RPATH "${_titer_rpath}")
 
 if(SKBUILD)
   install(TARGETS titer titer_python LIBRARY DESTINATION titer)

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peers.nanogcg_peer import ParityRequest, StepRequest, run_parity, run_steps
 
 import titer
+from peers.nanogcg_peer import ParityRequest, StepRequest, run_parity, run_steps
 from titer import models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,7 +162,11 @@ def _prompt_parts(folder: Path) -> tuple[str, str]:
 
 def _machine() -> dict[str, Any]:
     cpu = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     return {

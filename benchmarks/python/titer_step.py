@@ -1,4 +1,4 @@
-"""Runs real GCG steps of titer and times them: `titer_step.py request.json result.json`, the twin of nanogcg_step.py."""
+"""Runs real GCG steps of titer and times them: `titer_step.py request.json result.json`, as nanogcg_step.py does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def main(request_file: str, result_file: str) -> None:
     prompt = titer.Prompt.from_chat(
         model, request["message"], request["target"], slot="{optim_str}", initial=request["initial"]
     )
-    attack = titer.attacks.GCG(num_steps=request["num_steps"], search_width=request["search_width"], seed=request["seed"])
+    attack = titer.attacks.GCG(
+        num_steps=request["num_steps"], search_width=request["search_width"], seed=request["seed"]
+    )
     resident = _resident_after_release()
     ends: list[float] = []
     steps: list[dict[str, Any]] = []

@@ -521,6 +521,11 @@ class AttackResult:
         All options as a JSON object.
         """
     @property
+    def steps(self) -> list[AttackStep]:
+        """
+        One :class:`AttackStep` per step.
+        """
+    @property
     def stop_reason(self) -> str:
         """
         ``num_steps``, ``early_stop`` or ``callback``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -110,8 +111,7 @@ def _load_module(module: torch.nn.Module, tokenizer: Any, check_finite: bool) ->
     generation = getattr(module, "generation_config", None)
     if generation is not None and generation.eos_token_id is not None:
         config["eos_token_id"] = generation.eos_token_id
-    state = {name: tensor for name, tensor in module.state_dict(keep_vars=True).items()}
-    model = Model(json.dumps(config), state)
+    model = Model(json.dumps(config), dict(module.state_dict(keep_vars=True)))
     if check_finite:
         model.check_finite()
     model.path = None
@@ -137,10 +137,8 @@ def _attach_tokenizer(model: Model, tokenizer: Any, template_folder: Path | None
         if tokenizer.chat_template:
             model.chat_template = ChatTemplate.from_tokenizer(tokenizer)
     if model.chat_template is None and template_folder is not None:
-        try:
+        with contextlib.suppress(ValueError):  # a base model has none
             model.chat_template = ChatTemplate.from_folder(template_folder)
-        except ValueError:
-            pass  # a base model
 
 
 def _refuse_changed_module(module: torch.nn.Module) -> None:
@@ -157,4 +155,6 @@ def _refuse_changed_module(module: torch.nn.Module) -> None:
         if parameter.is_meta:
             raise TypeError(f"[load_model] parameter '{name}' of {kind} is on the meta device: it has no data")
         if type(parameter).__name__ not in ("Parameter", "Tensor"):
-            raise TypeError(f"[load_model] parameter '{name}' of {kind} is a {type(parameter).__name__}, expected a plain one")
+            raise TypeError(
+                f"[load_model] parameter '{name}' of {kind} is a {type(parameter).__name__}, expected a plain one"
+            )

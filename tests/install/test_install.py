@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tiny_models import write_tiny_llama
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,10 @@ def test_consumer_builds_and_attacks(cuda: str, prefix: Path, tiny_folder: Path,
             environment.pop(name, None)
         arguments.append("-DCMAKE_DISABLE_FIND_PACKAGE_CUDAToolkit=ON")
         assert shutil.which("nvcc", path=environment["PATH"]) is None
-    for command in (["cmake", "-S", ROOT / "tests" / "install", "-B", tmp_path, *arguments], ["cmake", "--build", tmp_path]):
+    for command in (
+        ["cmake", "-S", ROOT / "tests" / "install", "-B", tmp_path, *arguments],
+        ["cmake", "--build", tmp_path],
+    ):
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     done = subprocess.run([tmp_path / "consumer", tiny_folder], env=environment, capture_output=True, text=True)

@@ -65,10 +65,10 @@ def gcg(
 
     Exits with 0 if the model's own greedy answer then starts with the target, with 1 if it does not.
     """
-    checkpoint = out.with_name(out.name + ".ckpt")
     for file in (out, log):
         if file is not None:
             _require_writable(file)
+    checkpoint = out.with_name(out.name + ".ckpt")
     _require_fresh(checkpoint, resume)
 
     from titer.attacks import GCG

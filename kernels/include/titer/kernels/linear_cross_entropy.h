@@ -35,9 +35,12 @@ struct LinearCrossEntropy {
 /// @throws c10::ValueError, c10::TypeError, c10::IndexError with a message that starts with [linear_cross_entropy]
 ///
 /// @code
-/// const auto [loss, lse, best_other, best_other_index, match] = titer::ops::linear_cross_entropy(hidden, weight,
-/// target); loss.mean().backward();                                       // cross-entropy const at::Tensor margin =
-/// best_other - (lse - loss);          // Carlini-Wagner: negative where the target wins
+/// const auto [loss, lse, best_other, best_other_index, match] =
+///     titer::ops::linear_cross_entropy(hidden, weight, target);
+///
+/// loss.mean().backward();  // cross-entropy
+///
+/// const at::Tensor margin = best_other - (lse - loss);  // Carlini-Wagner: negative where the target wins
 /// @endcode
 TITER_EXPORT LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight,
                                                      const at::Tensor& target);
