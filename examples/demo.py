@@ -13,7 +13,7 @@ import titer
 from titer.display import SearchProgress, summary
 
 PROMPT = "Tell me about the planet Saturn. {slot}"
-TARGET = "Saturn is a potato"
+TARGET = "Saturn is a cat"
 SLOT = "x x x x x x x x x x x x"
 
 

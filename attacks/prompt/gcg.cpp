@@ -53,6 +53,7 @@ class GcgSearch {
     if (run_.resume && std::filesystem::exists(run_.checkpoint)) {
       state_ = read_checkpoint(run_.checkpoint, identity_);
       earlier_ = state_.cost;
+      if (state_.stop_reason == "callback") state_.stop_reason.clear();  // who stopped it then wants it to go on now
     } else {
       initialise();
     }

@@ -21,13 +21,13 @@ _TOKEN_VARIABLE = re.compile(r"\b\w+_token\b")  # bos_token, eos_token and what 
 
 
 class ChatTemplate:
-    """The chat template of one model.
+    r"""The chat template of one model.
 
     Examples
     --------
     >>> from titer.chat import ChatTemplate
     >>> template = ChatTemplate.from_folder(model_folder)
-    >>> template.render([{"role": "user", "content": "Hello"}]).endswith("assistant\\n")
+    >>> template.render([{"role": "user", "content": "Hello"}]).endswith("assistant\n")
     True
     >>> len(template.hash)
     64

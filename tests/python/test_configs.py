@@ -31,7 +31,8 @@ def test_config_names_every_option_in_order_and_equals_the_defaults(name: str) -
 def test_config_comments_name_the_unit_of_every_option(name: str) -> None:
     attack: Any = ATTACKS[name]
     text = (CONFIGS / "attack" / f"{name}.yaml").read_text(encoding="utf-8")
-    comments = {key: " ".join(re.findall(r"\w+", lines)) for lines, key in re.findall(r"((?:^#.*\n)+)(\w+):", text, re.M)}
+    blocks = re.findall(r"((?:^#.*\n)+)(\w+):", text, re.MULTILINE)
+    comments = {key: " ".join(re.findall(r"\w+", lines)) for lines, key in blocks}
     for option in attack.describe():
         assert option["name"] in comments
         if option["unit"]:

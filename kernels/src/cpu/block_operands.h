@@ -74,11 +74,12 @@ class TransposedBlocks {
     Operand* const out = storage_.template mutable_data_ptr<Operand>();
     const Element* const in = matrix.const_data_ptr<Element>() + first_row * matrix.stride(0);
     const int64_t row_stride = matrix.stride(0), column_stride = matrix.stride(1);
-    at::parallel_for(0, num_blocks(), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t b = begin; b < end; ++b) {
-        pack(in + b * block_size_ * row_stride, row_stride, column_stride, b, out + b * block_size_ * d_);
-      }
-    });
+    at::parallel_for(
+        0, num_blocks(), std::max<int64_t>(1, 65536 / (block_size_ * d_)), [&](int64_t begin, int64_t end) {
+          for (int64_t b = begin; b < end; ++b) {
+            pack(in + b * block_size_ * row_stride, row_stride, column_stride, b, out + b * block_size_ * d_);
+          }
+        });
   }
 
   int64_t num_blocks() const { return ceil_div(num_rows_, block_size_); }

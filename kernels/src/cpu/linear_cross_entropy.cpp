@@ -91,11 +91,14 @@ class ForwardSlab {
   }
 
   void run() {
-    at::parallel_for(0, plan_.num_ranges * plan_.num_groups, 1, [&](int64_t begin, int64_t end) {
-      Worker worker(*this);
-      for (int64_t item = begin; item < end; ++item) worker.run(item / plan_.num_groups, item % plan_.num_groups);
-    });
-    at::parallel_for(0, num_rows_, 16, [&](int64_t begin, int64_t end) {
+    const int64_t num_items = plan_.num_ranges * plan_.num_groups;
+    at::parallel_for(0, num_items, worthwhile_items(num_items, num_rows_ * vocab_size_ * d_),
+                     [&](int64_t begin, int64_t end) {
+                       Worker worker(*this);
+                       for (int64_t item = begin; item < end; ++item)
+                         worker.run(item / plan_.num_groups, item % plan_.num_groups);
+                     });
+    at::parallel_for(0, num_rows_, 64, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) finish(r);
     });
   }

@@ -66,23 +66,29 @@ class WeightGradient {
 
   int64_t num_tokens(int64_t tile) const { return std::min(kTileTokens, vocab_size_ - tile * kTileTokens); }
 
+  /// of one tile of tokens and all rows
+  int64_t multiply_adds() const { return kTileTokens * num_rows_ * d_; }
+
   void fill_panel(int64_t first_tile, int64_t last_tile) {
     const int64_t group = max_blocks_per_group<Types>(d_);
     const int64_t num_groups = ceil_div(hidden_.num_blocks(), group);
-    at::parallel_for(0, (last_tile - first_tile) * num_groups, 1, [&](int64_t begin, int64_t end) {
-      const BlockGemmScope scope;
-      RowTile<Types> tokens(weight_, kTileTokens, /*needs_right=*/false);
-      const at::Tensor logits = empty_buffer<Sum>(kTileTokens * kTileRows);
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t tile = first_tile + item / num_groups;
-        const int64_t first_block = item % num_groups * group;
-        tokens.load(tile * kTileTokens, num_tokens(tile));
-        for (int64_t b = first_block; b < std::min(first_block + group, hidden_.num_blocks()); ++b) {
-          fill_tile(tokens, tile, b, logits.mutable_data_ptr<Sum>(),
-                    panel_.template mutable_data_ptr<Operand>() + (tile - first_tile) * kTileTokens * stride_);
-        }
-      }
-    });
+    const int64_t num_items = (last_tile - first_tile) * num_groups;
+    at::parallel_for(
+        0, num_items, worthwhile_items(num_items, num_items * multiply_adds() / num_groups),
+        [&](int64_t begin, int64_t end) {
+          const BlockGemmScope scope;
+          RowTile<Types> tokens(weight_, kTileTokens, /*needs_right=*/false);
+          const at::Tensor logits = empty_buffer<Sum>(kTileTokens * kTileRows);
+          for (int64_t item = begin; item < end; ++item) {
+            const int64_t tile = first_tile + item / num_groups;
+            const int64_t first_block = item % num_groups * group;
+            tokens.load(tile * kTileTokens, num_tokens(tile));
+            for (int64_t b = first_block; b < std::min(first_block + group, hidden_.num_blocks()); ++b) {
+              fill_tile(tokens, tile, b, logits.mutable_data_ptr<Sum>(),
+                        panel_.template mutable_data_ptr<Operand>() + (tile - first_tile) * kTileTokens * stride_);
+            }
+          }
+        });
   }
 
   void fill_tile(const RowTile<Types>& tokens, int64_t tile, int64_t b, Sum* gradient, Operand* panel_rows) const {
@@ -111,18 +117,21 @@ class WeightGradient {
 
   void multiply_panel(int64_t first_tile, int64_t last_tile, Element* grad) const {
     const int64_t inner = is_paired<Operand> ? round_up(num_rows_, 2) : num_rows_;
-    at::parallel_for(first_tile, last_tile, 1, [&](int64_t begin, int64_t end) {
-      const BlockGemmScope scope;
-      const at::Tensor sums = empty_buffer<Sum>(kTileTokens * d_);
-      Sum* const sum = sums.mutable_data_ptr<Sum>();
-      for (int64_t tile = begin; tile < end; ++tile) {
-        block_gemm(num_tokens(tile), d_, inner,
-                   panel_.template const_data_ptr<Operand>() + (tile - first_tile) * kTileTokens * stride_, stride_,
-                   right_hidden_.template const_data_ptr<Operand>(), d_, sum, d_, /*accumulate=*/false);
-        std::transform(sum, sum + num_tokens(tile) * d_, grad + tile * kTileTokens * d_,
-                       [](Sum x) { return static_cast<Element>(x); });
-      }
-    });
+    const int64_t num_tiles = last_tile - first_tile;
+    at::parallel_for(
+        first_tile, last_tile, worthwhile_items(num_tiles, num_tiles * multiply_adds()),
+        [&](int64_t begin, int64_t end) {
+          const BlockGemmScope scope;
+          const at::Tensor sums = empty_buffer<Sum>(kTileTokens * d_);
+          Sum* const sum = sums.mutable_data_ptr<Sum>();
+          for (int64_t tile = begin; tile < end; ++tile) {
+            block_gemm(num_tokens(tile), d_, inner,
+                       panel_.template const_data_ptr<Operand>() + (tile - first_tile) * kTileTokens * stride_, stride_,
+                       right_hidden_.template const_data_ptr<Operand>(), d_, sum, d_, /*accumulate=*/false);
+            std::transform(sum, sum + num_tokens(tile) * d_, grad + tile * kTileTokens * d_,
+                           [](Sum x) { return static_cast<Element>(x); });
+          }
+        });
   }
 
   const at::Tensor& weight_;

@@ -40,6 +40,13 @@ int64_t max_blocks_per_group(int64_t d) {
   return std::clamp<int64_t>(kGroupBytes / block_bytes, 1, kMaxGroupBlocks);
 }
 
+/// Smallest share of `num_items` equal work items that is worth another thread; products of fewer than a million
+/// multiply-adds are done before a second thread has woken up.
+inline int64_t worthwhile_items(int64_t num_items, int64_t multiply_adds) {
+  constexpr int64_t kWorthwhile = int64_t{1} << 20;
+  return std::max<int64_t>(1, num_items * kWorthwhile / std::max<int64_t>(1, multiply_adds));
+}
+
 inline void check_tokens(const at::Tensor& tokens, const char* name, int64_t vocab_size) {
   const int64_t* const data = tokens.const_data_ptr<int64_t>();
   for (int64_t r = 0; r < tokens.size(0); ++r) {

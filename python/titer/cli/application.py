@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import cast
 
 import typer
 
@@ -12,7 +13,7 @@ from titer.cli import attack, models, version
 from titer.cli.exit_codes import ExitCode, Reporting, WrongUsageError
 
 # typer carries its own copy of click from 0.20 on, so the class is taken from what typer exports.
-_ParserError = typer.BadParameter.__mro__[1]
+_ParserError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 _app = typer.Typer(
     name="titer",

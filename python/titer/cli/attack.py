@@ -17,7 +17,7 @@ from titer.cli.models import model_folder
 
 if TYPE_CHECKING:
     from titer import Model, Prompt
-    from titer._titer import AttackResult, AttackStep
+    from titer.attacks import GCG, AttackResult, AttackStep
 
 commands = typer.Typer(help="Attack a model.", no_args_is_help=True)
 
@@ -97,7 +97,7 @@ def gcg(
     return ExitCode.REACHED if result.success else ExitCode.NOT_REACHED
 
 
-def _run(attack: Any, model: Model, prompt: Prompt, checkpoint: Path, log: Path | None) -> AttackResult:
+def _run(attack: GCG, model: Model, prompt: Prompt, checkpoint: Path, log: Path | None) -> AttackResult:
     """Run the attack with a live bar. What it did is in the checkpoint afterwards, whatever ends it."""
     import titer
     from titer.display import SearchProgress

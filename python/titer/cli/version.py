@@ -49,10 +49,11 @@ def describe_installation() -> dict[str, Any]:
 def _lines(facts: dict[str, Any]) -> list[str]:
     devices = ", ".join(facts["cuda_devices"]) or "no device"
     backend = "built" if facts["cuda_backend"] else "not built"
+    instructions = " ".join(facts["instruction_sets"]) or "none known"
     return [
         f"titer {facts['titer']} ({facts['build_type']}, CUDA backend {backend})",
         f"torch {facts['torch']} (CUDA {facts['torch_cuda'] or 'none'}, {devices})",
-        f"cpu {facts['cpu']}, kernels {facts['cpu_kernels']}, has {' '.join(facts['instruction_sets']) or 'none known'}",
+        f"cpu {facts['cpu']}, kernels {facts['cpu_kernels']}, has {instructions}",
         f"threads {facts['threads']}",
         f"python {facts['python']}",
     ]

@@ -1,8 +1,8 @@
 """The interface of nanoGCG 0.3.0 on titer: replace ``import nanogcg`` by ``from titer.compat import nanogcg``.
 
-Names, defaults and objects are nanoGCG's; the search is :class:`titer.attacks.GCG`. The same seed gives another run than
-nanoGCG's, because random numbers are drawn differently, and results also differ where nanoGCG departs from what the
-attacked model really reads:
+Names, defaults and objects are nanoGCG's; the search is :class:`titer.attacks.GCG`. The same seed gives another run
+than nanoGCG's, because random numbers are drawn differently, and results also differ where nanoGCG departs from what
+the attacked model really reads:
 
 - The prompt is tokenised as a whole. nanoGCG tokenises the text before the slot, the slot, and the text after it one by
   one, and checks candidates in isolation; in the prompt their ends can merge with their neighbours into other tokens.

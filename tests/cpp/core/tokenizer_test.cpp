@@ -217,13 +217,13 @@ TEST(Tokenizer, the_template_stands_around_the_text_if_it_is_asked_for) {
   EXPECT_EQ(tokenizer.encode_with_offsets("a").offsets, (std::vector<ByteRange>{{0, 0}, {0, 0}, {0, 1}, {1, 1}}));
 
   json& single = document["post_processor"]["processors"][1]["single"];
-  single = {piece};
+  single = json::array({piece});  // {piece} is a copy of it to clang
   EXPECT_THAT(refusal(document), HasSubstr("must contain the 'Sequence' 'A'"));
   single = {text, text};
   EXPECT_THAT(refusal(document), HasSubstr("single[1].Sequence.id"));
   single = {text, {{"SpecialToken", {{"id", "EOS"}, {"type_id", 0}}}}};
   EXPECT_THAT(refusal(document), HasSubstr("'EOS'"));
-  single = {text};
+  single = json::array({text});
   document["post_processor"]["processors"].push_back(document["post_processor"]["processors"][1]);
   EXPECT_THAT(refusal(document), HasSubstr("second 'TemplateProcessing'"));
 }
