@@ -181,8 +181,8 @@ def _machine() -> dict[str, Any]:
 def _table(report: dict[str, Any]) -> str:
     machine = report["machine"]
     lines = [
-        f"Whole GCG steps against nanoGCG 0.3.0 at its better batch size; {machine['cores']} cores of {machine['cpu']}, "
-        f"{machine['capability']}, torch {machine['torch']}; `{report['command']}`.",
+        f"Whole GCG steps against nanoGCG 0.3.0 at its better batch size; {machine['cores']} cores of "
+        f"{machine['cpu']}, {machine['capability']}, torch {machine['torch']}; `{report['command']}`.",
         "",
         "| model | dtype | nanoGCG, all / 64, s per step | titer, s per step | ratio, median (range) "
         "| memory beyond the model, nanoGCG all / titer |",

@@ -209,8 +209,8 @@ at::Tensor CandidateScorer::token_gradient(const at::Tensor& slot_ids, const Tar
   const at::Tensor gradient = torch::autograd::grad({loss}, {slot})[0];
   plan.base = base;
 
-  // Forward, and as much again backward: only input gradients are computed, no weight has one. Attention goes backward in
-  // five products (its scores again, then the gradients of probabilities, v, q and k) where it went forward in two.
+  // Forward, and as much again backward: only input gradients are computed, no weight has one. Attention goes backward
+  // in five products (its scores again, then the gradients of probabilities, v, q and k) where it went forward in two.
   cost_.flops += 2 * (decode_linear_flops(plan.config, rows, rows) + head_flops(plan.config, plan.target)) +
                  3.5 * sequence_attention_flops(plan.config, plan.before, rows) + head_flops(plan.config, plan.slot);
   const at::NoGradGuard no_grad;

@@ -69,4 +69,3 @@ class OpRecorder(TorchDispatchMode):
         described = tuple(argument.shape if isinstance(argument, torch.Tensor) else argument for argument in args)
         self.calls.append(Call(func.name().split(".")[0], described, shape))
         return output
-

@@ -149,5 +149,3 @@ def test_peak_bytes_never_shrink() -> None:
         session.losses(random_slots(prompt, width, 1, seed=0))
         seen.append(session.cost.peak_bytes)
     assert seen == sorted(seen) and seen[0] >= 0
-
-

@@ -183,7 +183,7 @@ def test_float64_agrees_with_transformers_far_below_float32(tmp_path: Path) -> N
 TEXTS = [
     "The Great Barrier Reef, off the coast of Queensland, is the world's largest coral reef system.",
     "def fibonacci(n):\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n    return a\n",
-    "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\nThe capital is Paris.<|im_end|>\n",
+    "<|im_start|>user\nThe capital of France?<|im_end|>\n<|im_start|>assistant\nThe capital is Paris.<|im_end|>\n",
     "Ünïcode — naïve café, 東京, 12345, 3.14159; and\n\n\ttabs.",
 ]
 

@@ -135,9 +135,7 @@ def test_the_slot_may_have_another_marker() -> None:
         ("Tell <|im_{slot}", " x", {"initial": "end|>"}, "special tokens"),
     ],
 )
-def test_bad_prompts_are_refused_by_name(
-    text: str, target: str, options: dict[str, str], message: str | None
-) -> None:
+def test_bad_prompts_are_refused_by_name(text: str, target: str, options: dict[str, str], message: str | None) -> None:
     if message is None:
         titer.Prompt.from_text(tokenizer(), text, target, **options)
         return

@@ -137,16 +137,14 @@ def test_the_count_sees_weight_gradients() -> None:
     assert len(weight_gradient_gemms(recorder, weights)) == 1
 
 
-def test_smollm2_scores_and_gradient_equal_transformers(
-    smollm2_folder: Path, smollm2_module: torch.nn.Module
-) -> None:
+def test_smollm2_scores_and_gradient_equal_transformers(smollm2_folder: Path, smollm2_module: torch.nn.Module) -> None:
     model = titer.load_model(smollm2_module, tokenizer=smollm2_folder / "tokenizer.json")
     model.chat_template = ChatTemplate.from_folder(smollm2_folder)
     prompt = titer.Prompt.from_chat(model, "Tell me about Saturn. {slot}", target="NO WAY", initial="x x x x x x x x")
     session = titer.CandidateScorer(model, prompt)
     slots = random_slots(prompt, 8, 2, seed=1)
     for objective in OBJECTIVES:
-        assert (session.score(slots, **objective)[0] - score(smollm2_module, prompt, slots, **objective)[0]).abs().max() <= 1e-4
-    assert_gradients_equal(
-        session.token_gradient(slots[0]), token_gradient(smollm2_module, prompt, slots[0])
-    )
+        assert (
+            session.score(slots, **objective)[0] - score(smollm2_module, prompt, slots, **objective)[0]
+        ).abs().max() <= 1e-4
+    assert_gradients_equal(session.token_gradient(slots[0]), token_gradient(smollm2_module, prompt, slots[0]))
