@@ -101,5 +101,5 @@ def random_slots(prompt: titer.Prompt, width: int, changes: int, seed: int) -> t
     """Return slots [width, S] that differ from the prompt's own in `changes` positions; any id may come."""
     generator = torch.Generator().manual_seed(seed)
     slots = torch.tensor(prompt.slot_ids).repeat(width, 1)
-    positions = torch.rand(slots.shape, generator=generator).argsort(1)[:, :changes]
+    positions = torch.rand(slots.shape, generator=generator, dtype=torch.float32).argsort(1)[:, :changes]
     return slots.scatter(1, positions, torch.randint(VOCABULARY, positions.shape, generator=generator))

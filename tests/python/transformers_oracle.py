@@ -31,7 +31,8 @@ def score(
     """Return losses [B] and whether the target is what the model would say [B], for slots [B, S]."""
     with torch.no_grad():
         logits = _forward(module, _embed(module, prompt, module.get_input_embeddings()(candidates)))
-        return _objective(logits.float(), torch.tensor(prompt.target_ids), **objective)
+        loss, match = _objective(logits, torch.tensor(prompt.target_ids), **objective)
+        return loss.float(), match
 
 
 def token_gradient(
@@ -41,7 +42,7 @@ def token_gradient(
     weight = module.get_input_embeddings().weight
     one_hot = torch.nn.functional.one_hot(torch.as_tensor(slot_ids), len(weight)).to(weight.dtype).requires_grad_()
     logits = _forward(module, _embed(module, prompt, (one_hot @ weight)[None]))
-    loss, _ = _objective(logits.float(), torch.tensor(prompt.target_ids), **objective)
+    loss, _ = _objective(logits, torch.tensor(prompt.target_ids), **objective)
     return torch.autograd.grad(loss.sum(), one_hot)[0].float()
 
 
@@ -73,7 +74,8 @@ def _objective(
     mellowmax_alpha: float = 1.0,
     cw_margin: float = 1e-3,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    predicting = logits[:, -len(target) - 1 : -1]
+    # In float64, because a float32 sum over a large vocabulary alone errs by 1e-4.
+    predicting = logits[:, -len(target) - 1 : -1].double()
     match = (predicting.argmax(-1) == target).all(1)
     index = target.expand(len(logits), -1)[..., None]
     label = predicting.gather(2, index)[..., 0]

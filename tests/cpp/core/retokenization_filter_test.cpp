@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "small_tokenizer.h"
+#include "utf8.h"
 
 namespace titer {
 namespace {
@@ -103,6 +104,24 @@ TEST(RetokenizationFilter, ids_that_the_texts_do_not_have_are_handled_by_the_who
   EXPECT_FALSE(between(load(testing::small_tokenizer(byte_level(true, true))), "a", "b").is_local());
 }
 
+TEST(RetokenizationFilter, ids_that_the_texts_do_not_have_near_the_slot_make_every_slot_invalid) {
+  const Tokenizer tokenizer = gpt2();
+  const RetokenizationFilter after_misses_one(tokenizer, "a", "b c", ids_of(tokenizer, {"a"}),
+                                              ids_of(tokenizer, {"Ġ", "c"}));
+  EXPECT_TRUE(after_misses_one.is_local());
+  EXPECT_FALSE(valid(after_misses_one, tokenizer, {"!"}));
+  const RetokenizationFilter before_has_another(tokenizer, "a", "b c", ids_of(tokenizer, {"b"}),
+                                                ids_of(tokenizer, {"b", "Ġ", "c"}));
+  EXPECT_FALSE(valid(before_has_another, tokenizer, {"!"}));
+}
+
+TEST(RetokenizationFilter, a_contraction_that_the_slot_completes_is_seen) {
+  const Tokenizer tokenizer = gpt2();
+  EXPECT_FALSE(valid(between(tokenizer, "we'r", " on"), tokenizer, {"e"}));
+  EXPECT_TRUE(valid(between(tokenizer, "we'r", " on"), tokenizer, {"a"}));
+  EXPECT_TRUE(valid(between(tokenizer, "we", " on"), tokenizer, {"'re"}));
+}
+
 TEST(RetokenizationFilter, invalid_text_and_negative_ids_are_refused) {
   const Tokenizer tokenizer = gpt2();
   EXPECT_THROW(RetokenizationFilter(tokenizer, "\xFF", "", {}, {}), std::invalid_argument);
@@ -118,8 +137,9 @@ class RandomPrompts {
 
   std::vector<int64_t> ids(std::size_t max_size) {
     static const std::vector<std::string> border_tokens = {
-        "Ġ",  "ĠĠ", "Ċ",  "ĊĊ", "ĠĊ", "č",   "ĉ", "1", "12", "'", "'s", "s", "t", "the", "Ġthe",  "Ã", "©",
-        "Ã©", "a",  "Ġa", "!",  "!!", "!!Ċ", "<", "|", "<|", ">", "x",  "Â", "ł", "ä",   "<|a|>", "xx"};
+        "Ġ", "ĠĠ", "Ċ",   "ĊĊ", "ĠĊ", "č",  "ĉ",   "1",    "12", "'", "'s", "s",     "t",
+        "r", "e",  "'re", "3",  "4",  "45", "the", "Ġthe", "Ã",  "©", "Ã©", "a",     "Ġa",
+        "!", "!!", "!!Ċ", "<",  "|",  "<|", ">",   "x",    "Â",  "ł", "ä",  "<|a|>", "xx"};
     std::vector<int64_t> chosen(random_() % (max_size + 1));
     for (int64_t& id : chosen) {
       if (random_() % 4 == 0) {
@@ -151,17 +171,24 @@ TEST_P(LocalWindow, gives_the_answer_of_the_whole_prompt) {
     RandomPrompts prompts(tokenizer, 7);
     int num_valid = 0;
     for (int round = 0; round < 400; ++round) {
-      const std::string before = prompts.text(12);
-      const std::string after = prompts.text(round % 10 == 0 ? 80 : 12);
       // Either the texts are tokenized by themselves, or a whole prompt is cut at token borders.
+      std::string before = prompts.text(12);
+      std::string after = prompts.text(round % 10 == 0 ? 80 : 12);
       std::vector<int64_t> before_ids = tokenizer.encode(before, false);
       std::vector<int64_t> after_ids = tokenizer.encode(after, false);
       if (round % 2 == 1) {
-        const Encoding whole = tokenizer.encode_with_offsets(before + after, false);
-        std::size_t cut = 0;
-        while (cut < whole.ids.size() && whole.offsets[cut].begin < static_cast<int64_t>(before.size())) ++cut;
-        before_ids.assign(whole.ids.begin(), whole.ids.begin() + static_cast<std::ptrdiff_t>(cut));
-        after_ids.assign(whole.ids.begin() + static_cast<std::ptrdiff_t>(cut), whole.ids.end());
+        const std::string text = before + prompts.text(4) + after;
+        const Encoding whole = tokenizer.encode_with_offsets(text, false);
+        const std::size_t first = prompts.below(whole.ids.size() + 1);
+        const std::size_t second = first + prompts.below(whole.ids.size() + 1 - first);
+        const auto border = [&](std::size_t i) {
+          return i < whole.ids.size() ? static_cast<std::size_t>(whole.offsets[i].begin) : text.size();
+        };
+        before = text.substr(0, border(first));
+        after = text.substr(border(second));
+        if (first_invalid_utf8(before) < before.size() || first_invalid_utf8(after) < after.size()) continue;
+        before_ids.assign(whole.ids.begin(), whole.ids.begin() + static_cast<std::ptrdiff_t>(first));
+        after_ids.assign(whole.ids.begin() + static_cast<std::ptrdiff_t>(second), whole.ids.end());
       }
       const RetokenizationFilter filter(tokenizer, before, after, before_ids, after_ids);
       for (int candidate = 0; candidate < 30; ++candidate) {

@@ -100,7 +100,7 @@ TEST(Tokenizer, pieces_of_every_length_are_merged_as_the_definition_says) {
       std::string text;
       std::vector<std::string> symbols;
       for (std::size_t i = 0; i < length; ++i) {
-        text += "aathe !s123ing\n "[random() % 16];
+        text += "aathe !s1234ing're\n "[random() % 20];
         symbols.emplace_back(tokenization::spelling_of(static_cast<unsigned char>(text.back())));
       }
       ASSERT_EQ(tokens(tokenizer, text), merge_by_definition(symbols)) << text;
