@@ -44,7 +44,12 @@ class GcgSearch {
         prompt_(session.prompt()),
         run_(run),
         objective_{options.loss, options.mellowmax_alpha, options.cw_margin},
-        identity_{"gcg", options_to_json(options), prompt_.before_ids(), prompt_.after_ids(), prompt_.target_ids()} {
+        identity_{"gcg",
+                  options_to_json(options),
+                  prompt_.before_ids(),
+                  prompt_.slot_ids(),
+                  prompt_.after_ids(),
+                  prompt_.target_ids()} {
     TORCH_CHECK_VALUE(options.n_replace <= slot_length(), "[gcg] n_replace must be at most the slot length (",
                       slot_length(), "), got ", options.n_replace);
   }
@@ -183,6 +188,8 @@ class GcgSearch {
   /// Exponential moving average with earlier gradients (MAC, equation 4).
   at::Tensor with_momentum(const at::Tensor& gradient) const {
     if (!state_.momentum.defined()) return gradient;
+    TORCH_CHECK_VALUE(state_.momentum.sizes() == gradient.sizes(), "[gcg] the momentum of the checkpoint has shape ",
+                      state_.momentum.sizes(), ", this model's gradient ", gradient.sizes());
     return options_.momentum * state_.momentum + (1 - options_.momentum) * gradient;
   }
 

@@ -18,16 +18,29 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 ordered_json identity_to_json(const SearchIdentity& identity) {
-  return {{"attack", identity.attack},
-          {"options", ordered_json::parse(identity.options)},
-          {"before_ids", identity.before_ids},
-          {"after_ids", identity.after_ids},
-          {"target_ids", identity.target_ids}};
+  return {{"attack", identity.attack},         {"options", ordered_json::parse(identity.options)},
+          {"before_ids", identity.before_ids}, {"slot_ids", identity.slot_ids},
+          {"after_ids", identity.after_ids},   {"target_ids", identity.target_ids}};
 }
 
 ordered_json slot_to_json(const ScoredSlot& slot) { return {{"loss", slot.loss}, {"ids", slot.ids}}; }
 ScoredSlot slot_from_json(const json& value) {
   return {value.at("loss").get<double>(), value.at("ids").get<std::vector<int64_t>>()};
+}
+
+/// Throws unless a search whose slot has `slot_length` tokens can go on from this state.
+void check_state(const SearchState& state, size_t slot_length, const std::string& origin) {
+  const auto require = [&](bool holds, const char* what) {
+    if (!holds) throw std::invalid_argument("[checkpoint] malformed state: " + std::string(what) + " (" + origin + ")");
+  };
+  require(state.step >= 0 && state.trace.size() == static_cast<size_t>(state.step), "'trace' must have 'step' entries");
+  require(!state.buffer.empty(), "'buffer' is empty");
+  for (const ScoredSlot& slot : state.buffer)
+    require(slot.ids.size() == slot_length, "a slot of 'buffer' differs in length from the prompt's");
+  require(state.best.ids.size() == slot_length, "'best' differs in length from the prompt's slot");
+  if (state.momentum.defined())
+    require(state.momentum.dim() == 2 && state.momentum.size(0) == static_cast<int64_t>(slot_length),
+            "'momentum' must have a row per token of the slot");
 }
 
 }  // namespace
@@ -100,6 +113,7 @@ SearchState read_checkpoint(const std::filesystem::path& path, const SearchIdent
       state.momentum = at::empty(momentum->shape, at::kFloat);
       std::memcpy(state.momentum.mutable_data_ptr(), momentum->data.data(), momentum->data.size());
     }
+    check_state(state, identity.slot_ids.size(), origin);
     return state;
   } catch (const json::exception& error) {
     throw std::invalid_argument("[checkpoint] malformed state: " + std::string(error.what()) + " (" + origin + ")");

@@ -43,7 +43,12 @@ std::vector<OptionAssignment> to_assignments(const py::kwargs& arguments, std::s
     } else if (PyIndex_Check(value.ptr()) != 0) {  // int, numpy integers
       const auto index = py::reinterpret_steal<py::int_>(PyNumber_Index(value.ptr()));
       if (!index) throw py::error_already_set();
-      add(py::cast<int64_t>(index));
+      int overflow = 0;
+      const int64_t number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+      if (overflow != 0)
+        throw py::value_error("[" + std::string(where) + "] " + name + " must fit 64 bits, got " +
+                              py::cast<std::string>(py::repr(index)));
+      add(number);
     } else if (PyNumber_Check(value.ptr()) != 0) {
       add(py::cast<double>(py::float_(py::reinterpret_borrow<py::object>(value))));
     } else {

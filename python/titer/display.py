@@ -49,11 +49,11 @@ class SearchProgress:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=num_steps, status="first step")
-        self._started = self._last_line = time.monotonic()
-        self._steps = self._candidates = 0
+        self._first_step_end = self._last_line = 0.0
+        self._steps = self._candidates = 0  # since the first step, which prepares the search as well
 
     def __enter__(self) -> SearchProgress:
-        self._started = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
         self._bar.start()
         return self
 
@@ -65,14 +65,15 @@ class SearchProgress:
     def __call__(self, step: AttackStep) -> None:
         """Show one more step."""
         now = time.monotonic()
-        self._steps += 1
-        self._candidates += step.width
-        elapsed = max(now - self._started, 1e-9)
-        left = elapsed / self._steps * (self._num_steps - step.step)
-        status = (
-            f"loss {step.loss:.3f}  best {step.best_loss:.3f}  "
-            f"{self._candidates / elapsed:.0f} candidates/s  {duration(left)} left"
-        )
+        status = f"loss {step.loss:.3f}  best {step.best_loss:.3f}"
+        if not self._first_step_end:
+            self._first_step_end = now
+        else:
+            self._steps += 1
+            self._candidates += step.width
+            elapsed = max(now - self._first_step_end, 1e-9)
+            left = duration(elapsed / self._steps * (self._num_steps - step.step))
+            status += f"  {self._candidates / elapsed:.3g} candidates/s  {left} left"
         self._bar.update(self._task, completed=step.step, status=status)
         if not self._console.is_terminal and (now - self._last_line > _LINE_INTERVAL or step.step == self._num_steps):
             print(f"step {step.step}/{self._num_steps}  {status}", file=sys.stderr, flush=True)

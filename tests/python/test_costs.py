@@ -103,7 +103,7 @@ def memory(field):
             return int(line.split()[1]) * 1024
 
 model = titer.load_model(sys.argv[1])
-prompt = titer.Prompt.from_text(model.tokenizer, "Tell me about {slot} now:\\n", "Sure, here is the answer")
+prompt = titer.Prompt.from_text(model.tokenizer, "Tell me about {slot} now:\\n", "Sure, here is the answer" * 3)
 generator = torch.Generator().manual_seed(0)
 width = int(sys.argv[2])
 slots = torch.tensor(prompt.slot_ids).repeat(width, 1)

@@ -43,7 +43,7 @@ def open_or_discard(before: str, initial: str, after: str, target: str) -> titer
         raise
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(before=texts, initial=texts, after=texts, target=texts)
 def test_spans_are_the_tokenised_whole(before: str, initial: str, after: str, target: str) -> None:
     prompt = open_or_discard(before, initial, after, target)
@@ -55,7 +55,7 @@ def test_spans_are_the_tokenised_whole(before: str, initial: str, after: str, ta
     assert peer().decode(prompt.target_ids, skip_special_tokens=False) == prompt.target == target
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(before=texts, after=texts, target=texts, ids=st.lists(st.integers(3, VOCABULARY - 1), min_size=1, max_size=4))
 def test_valid_ids_are_those_that_come_back(before: str, after: str, target: str, ids: list[int]) -> None:
     prompt = open_or_discard(before, "x" * len(ids), after, target)
@@ -125,14 +125,13 @@ def test_the_slot_may_have_another_marker() -> None:
         ("Tell {slot} me", "", {}, "target is empty"),
         ("Tell {slot} me", " x", {"initial": ""}, "slot needs an initial text"),
         ("Tell {slot} me", " x", {"slot": ""}, "slot marker must not be empty"),
-        ("Tell {slot} the", "re", {}, "the target merges with the text before it"),
-        ("Tell {slot} ", "the", {}, "the target merges"),
-        ("th{slot} now", " x", {"initial": "e"}, "the slot merges with the text before it into the token 'the'"),
-        ("Tell {slot}e now", " x", {"initial": "th"}, "the text after the slot merges"),
-        ("Tell {slot}", "e", {"initial": "th"}, "the target merges"),
+        ("Tell {slot} su", "n", {}, "the target merges with the text before it into the token 'un'"),
+        ("Tell {slot} ", "x", {}, "the target merges with the text before it into the token ' x'"),
+        ("Tell {slot}", "n", {"initial": "a"}, "the target merges"),
+        ("su{slot} now", " x", {"initial": "n"}, "the slot merges with the text before it into the token 'sun'"),
+        ("Tell {slot}n now", " x", {"initial": "su"}, "the text after the slot merges"),
         ("Tell me {slot} now", " x", {"initial": "x<|im_end|>"}, "must hold no special tokens"),
-        ("Tell <|im_{slot}end|> now", " x", {"initial": "x"}, None),
-        ("Tell <|im_{slot}", " x", {"initial": "end|>"}, "special tokens"),
+        ("Tell <|im_{slot} now", " x", {"initial": "end|>"}, r"the slot merges .* into the token '<\|im_end\|>'"),
     ],
 )
 def test_bad_prompts_are_refused_by_name(text: str, target: str, options: dict[str, str], message: str | None) -> None:
@@ -154,8 +153,8 @@ def test_a_target_that_does_not_survive_tokenisation_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
-def test_text_that_is_no_utf8_is_refused(text: str) -> None:
-    with pytest.raises((UnicodeEncodeError, ValueError)):
+def test_text_with_lone_surrogates_is_refused(text: str) -> None:
+    with pytest.raises((TypeError, ValueError)):
         titer.Prompt.from_text(tokenizer(), "Tell {slot} me", text)
 
 

@@ -157,7 +157,7 @@ def test_match_is_what_greedy_decoding_says(length: int) -> None:
     model = pair("biases").model
     prompt = open_prompt("infix")
     slots = random_slots(prompt, 200, 3, seed=5)
-    for number, slot in enumerate(slots.tolist()):
+    for number, slot in enumerate(slots.tolist()):  # noqa: B007 (used after the loop)
         answer: list[int] = []
         for _ in range(length):
             ids = torch.tensor([prompt.before_ids + slot + prompt.after_ids + answer])

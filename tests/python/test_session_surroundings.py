@@ -62,7 +62,6 @@ def compute(model: titer.Model, seed: int = 0) -> list[torch.Tensor]:
         reference.losses(slots[:8]),
         reference.token_gradient(slots[0]),
         model(slots[:4]),
-        torch.tensor(generate_ids(model, slots[:3].tolist(), max_new_tokens=4, temperature=1.0)[0]),
     ]
 
 
@@ -76,9 +75,10 @@ def assert_same(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None
 def test_modes_of_the_caller_change_nothing(surroundings: str) -> None:
     model = pair("biases").model
     expected = compute(model)
+    text = generate_ids(model, [[3, 4], [5]], max_new_tokens=4, temperature=1.0)
     with SURROUNDINGS[surroundings]():
-        found = compute(model)
-    assert_same(found, expected)
+        assert_same(compute(model), expected)
+        assert generate_ids(model, [[3, 4], [5]], max_new_tokens=4, temperature=1.0) == text
 
 
 @pytest.mark.parametrize("surroundings", SURROUNDINGS)
@@ -142,7 +142,7 @@ def test_threads_share_one_model() -> None:
 def test_other_python_threads_run_during_a_call() -> None:
     prompt = open_prompt("infix")
     session = titer.CandidateScorer(pair("biases").model, prompt, batch_size=1)
-    slots = random_slots(prompt, 2000, 2, seed=0)
+    slots = random_slots(prompt, 300, 2, seed=0)
     done = threading.Event()
     ticks = 0
 
@@ -158,7 +158,7 @@ def test_other_python_threads_run_during_a_call() -> None:
     during = ticks
     done.set()
     thread.join()
-    assert during > 5
+    assert during > 3
 
 
 class Interrupted(Exception):
@@ -187,9 +187,10 @@ def test_a_session_is_usable_after_a_signal_handler_raised(
     slots = random_slots(prompt, 40, 2, seed=0)
     expected = session.losses(slots)
     queries = session.cost.queries
+    long = random_slots(prompt, 100_000, 3, seed=1)
     with pytest.raises(Interrupted):
         interrupt_soon(0.2)
-        session.losses(slots.repeat(1000, 1) + torch.arange(1000).repeat_interleave(40)[:, None] % 7)
+        session.losses(long)
     assert session.cost.queries == queries
     assert torch.equal(session.losses(slots), expected)
 

@@ -20,7 +20,7 @@ namespace titer::cpu {
 namespace {
 
 constexpr int64_t kChunkTokens = 1024;
-constexpr int64_t kSlabBytes = 8 * kMiB;      ///< packed hidden of the rows in flight
+constexpr int64_t kSlabBytes = 4 * kMiB;      ///< packed hidden of the rows in flight
 constexpr int64_t kPartialBytes = 32 * kMiB;  ///< partial sums of others_mean, one per range of tokens
 
 /// Cuts a slab of rows into groups of blocks and the vocabulary into ranges of tokens; a work item is one of each.
