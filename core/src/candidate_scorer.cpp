@@ -3,6 +3,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/tensor.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -61,6 +62,12 @@ struct CandidateScorer::Plan {
 
   at::Tensor embed(const std::vector<int64_t>& ids) const {
     return model->weights().embedding.index_select(0, at::tensor(ids, at::kLong).to(model->device()));
+  }
+
+  /// Rows of a table, in the workspace.
+  at::Tensor rows(const at::Tensor& table, const std::vector<int64_t>& indices, std::string_view purpose) {
+    at::Tensor out = workspace.take(purpose, {static_cast<int64_t>(indices.size()), table.size(1)}, table.options());
+    return at::index_select_out(out, table, 0, at::tensor(indices, at::kLong).to(model->device()));
   }
 
   /// Keys and values of `ids` at `first`, behind what is cached already.
@@ -166,10 +173,10 @@ CandidateScores CandidateScorer::score(const at::Tensor& candidates, const Targe
       }
     }
 
-    const at::Tensor position = at::tensor(positions, at::kLong).to(plan.model->device());
-    const Rotary rotary{plan.rotary.cos.index_select(0, position), plan.rotary.sin.index_select(0, position)};
-    SharedPrefixAttention attention(plan.config, plan.prefix, std::move(groups), plan.target, plan.workspace);
-    const at::Tensor hidden = decode(*plan.model, plan.embed(tokens), rotary, attention, &plan.workspace);
+    const Rotary rotary{plan.rows(plan.rotary.cos, positions, "cos"), plan.rows(plan.rotary.sin, positions, "sin")};
+    const at::Tensor x = plan.rows(plan.model->weights().embedding, tokens, "x");
+    SharedPrefixAttention attention(plan.config, plan.prefix, groups, plan.target, plan.workspace);
+    const at::Tensor hidden = decode(*plan.model, x, rotary, attention, &plan.workspace);
     check_hidden_finite(hidden);
     const TargetLoss result = target_loss(hidden, plan.model->weights().lm_head, plan.target_ids, objective);
     const at::Tensor where = at::tensor(std::vector<int64_t>(order.begin() + static_cast<std::ptrdiff_t>(begin),

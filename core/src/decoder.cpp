@@ -3,13 +3,15 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/aminmax.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/silu.h>
+
+#include <cmath>
 
 namespace titer {
 namespace {
@@ -50,8 +52,10 @@ at::Tensor gated_mlp(const at::Tensor& x, const LayerWeights& w, Workspace* work
   return at::silu_(gate).mul_(up);
 }
 
-Rotary select_rows(const Rotary& rotary, const at::Tensor& rows) {
-  return {rotary.cos.index_select(0, rows), rotary.sin.index_select(0, rows)};
+at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows, Workspace* workspace, std::string_view purpose) {
+  if (workspace == nullptr) return x.index_select(0, rows);
+  at::Tensor out = workspace->take(purpose, {rows.size(0), x.size(1)}, x.options());
+  return at::index_select_out(out, x, 0, rows);
 }
 
 }  // namespace
@@ -73,9 +77,10 @@ at::Tensor decode(const CausalLM& model, at::Tensor x, const Rotary& rotary, Lay
 
     Rotary query_rotary = rotary;
     if (output_rows.defined() && i + 1 == config.num_layers) {
-      x = x.index_select(0, output_rows);
-      h = h.index_select(0, output_rows);
-      query_rotary = select_rows(rotary, output_rows);
+      x = select_rows(x, output_rows, workspace, "last_x");
+      h = select_rows(h, output_rows, workspace, "last_h");
+      query_rotary = {select_rows(rotary.cos, output_rows, workspace, "last_cos"),
+                      select_rows(rotary.sin, output_rows, workspace, "last_sin")};
     }
     at::Tensor q = linear(h, w.q, workspace, "q").view({-1, kv_heads, group, config.head_dim});
     at::Tensor rotated_q;  // laid out [Hkv, N, G, hd], so that all queries of a key head are one matrix
@@ -100,7 +105,8 @@ double decode_linear_flops(const ModelConfig& config, int64_t rows, int64_t outp
 }
 
 void check_hidden_finite(const at::Tensor& hidden) {
-  TORCH_CHECK_VALUE(at::isfinite(hidden).all().item<bool>(),
+  const auto [least, greatest] = at::aminmax(hidden);  // both are NaN where anything is, and no copy is made
+  TORCH_CHECK_VALUE(std::isfinite(least.item<double>()) && std::isfinite(greatest.item<double>()),
                     "[model] hidden states are not finite: a weight is infinite or NaN, or ", hidden.scalar_type(),
                     " overflows; load with check_finite=True to find the weight");
 }

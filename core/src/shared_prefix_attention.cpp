@@ -10,6 +10,7 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -17,6 +18,9 @@ namespace titer {
 namespace {
 
 constexpr double kHidden = -std::numeric_limits<double>::infinity();
+
+// Rows that attend together: bounds what one attention allocates, however many candidates share a first change.
+constexpr int64_t kGroupRows = 256;
 
 /// [M * G, K] additive mask from a boolean [M, K]: the G query heads of a key head are consecutive rows.
 at::Tensor additive_mask(const at::Tensor& hidden, int64_t group, const at::TensorOptions& options) {
@@ -26,11 +30,15 @@ at::Tensor additive_mask(const at::Tensor& hidden, int64_t group, const at::Tens
 }  // namespace
 
 SharedPrefixAttention::SharedPrefixAttention(const ModelConfig& config, const KvCache& prefix,
-                                             std::vector<CandidateGroup> groups, int64_t outputs, Workspace& workspace)
-    : config_(config), prefix_(prefix), groups_(std::move(groups)), outputs_(outputs), workspace_(workspace) {
+                                             const std::vector<CandidateGroup>& groups, int64_t outputs,
+                                             Workspace& workspace)
+    : config_(config), prefix_(prefix), outputs_(outputs), workspace_(workspace) {
   std::vector<int64_t> wanted;
   int64_t row = 0;
-  for (const CandidateGroup& group : groups_) {
+  for (const CandidateGroup& group : groups) {
+    const int64_t together = std::max<int64_t>(kGroupRows / group.rows, 1);
+    for (int64_t c = 0; c < group.candidates; c += together)
+      groups_.push_back({std::min(together, group.candidates - c), group.rows, group.visible});
     for (int64_t c = 0; c < group.candidates; ++c) {
       row += group.rows;
       for (int64_t i = row - outputs_; i < row; ++i) wanted.push_back(i);

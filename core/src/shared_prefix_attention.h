@@ -23,7 +23,7 @@ struct CandidateGroup {
 /// Rows are packed by candidate, candidates by group. The last `outputs` rows of every candidate are wanted.
 class SharedPrefixAttention final : public LayerAttention {
  public:
-  SharedPrefixAttention(const ModelConfig& config, const KvCache& prefix, std::vector<CandidateGroup> groups,
+  SharedPrefixAttention(const ModelConfig& config, const KvCache& prefix, const std::vector<CandidateGroup>& groups,
                         int64_t outputs, Workspace& workspace);
 
   at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) override;

@@ -3,6 +3,8 @@
 #include <ATen/ops/empty.h>
 #include <c10/util/accumulate.h>
 
+#include <bit>
+
 namespace titer {
 
 at::Tensor Workspace::take(std::string_view purpose, at::IntArrayRef shape, const at::TensorOptions& options) {
@@ -10,16 +12,10 @@ at::Tensor Workspace::take(std::string_view purpose, at::IntArrayRef shape, cons
   at::Tensor& buffer = buffers_[purpose];
   if (!buffer.defined() || buffer.numel() < numel) {
     buffer = at::Tensor();  // freed before its successor is allocated
-    buffer = at::empty({numel}, options);
+    // Pages that nobody writes cost nothing, a hole in the heap for every slightly larger block does.
+    buffer = at::empty({static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(numel)))}, options);
   }
   return buffer.narrow(0, 0, numel).view(shape);
-}
-
-int64_t Workspace::bytes() const {
-  int64_t total = 0;
-  for (const auto& [purpose, buffer] : buffers_)
-    if (buffer.defined()) total += static_cast<int64_t>(buffer.nbytes());
-  return total;
 }
 
 }  // namespace titer

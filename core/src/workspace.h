@@ -14,9 +14,6 @@ class Workspace {
  public:
   at::Tensor take(std::string_view purpose, at::IntArrayRef shape, const at::TensorOptions& options);
 
-  /// Bytes held at the moment.
-  int64_t bytes() const;
-
  private:
   std::map<std::string_view, at::Tensor> buffers_;  // purposes are string literals
 };
