@@ -77,8 +77,8 @@ void check_linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weig
   TORCH_CHECK_VALUE(is_matrix(weight), "[linear_cross_entropy] weight must be a dense matrix [V, d], got shape ",
                     weight.sizes());
   const at::ScalarType dtype = hidden.scalar_type();
-  TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kDouble,
-                   "[linear_cross_entropy] hidden must be float32, bfloat16 or float64, got ", dtype);
+  TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf || dtype == at::kDouble,
+                   "[linear_cross_entropy] hidden must be float32, bfloat16, float16 or float64, got ", dtype);
   TORCH_CHECK_TYPE(weight.scalar_type() == dtype, "[linear_cross_entropy] weight must have the dtype of hidden, ",
                    dtype, ", got ", weight.scalar_type());
   TORCH_CHECK_VALUE(weight.device() == hidden.device(), "[linear_cross_entropy] weight must be on ", hidden.device(),

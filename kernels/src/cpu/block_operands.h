@@ -1,11 +1,12 @@
-// Operands of block_gemm made from rows of tensors: left operands are read in place, right operands are packed. Where
-// the machine cannot multiply bfloat16 blocks, rows are converted to float32 on the way.
+// Operands of block_gemm made from rows of tensors: left operands are read in place, right operands are packed. Rows
+// of float16, and of bfloat16 where the machine cannot multiply blocks of it, become float32 on the way.
 #pragma once
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
 
 #include <algorithm>
 #include <cstdint>

@@ -28,6 +28,8 @@ void dispatch_block_types(const at::Tensor& hidden, const at::Tensor& weight, co
       return function(BlockTypes<float, float, float>());
     case at::kDouble:
       return function(BlockTypes<double, double, double>());
+    case at::kHalf:
+      return function(BlockTypes<c10::Half, float, float>());
     default:
       if (even && has_bfloat16_block_gemm()) return function(BlockTypes<c10::BFloat16, c10::BFloat16, float>());
       return function(BlockTypes<c10::BFloat16, float, float>());

@@ -17,6 +17,7 @@ constexpr T kNaN = std::numeric_limits<T>::quiet_NaN();
 __device__ float convert(float x, float) { return x; }
 __device__ double convert(double x, double) { return x; }
 __device__ __nv_bfloat16 convert(float x, __nv_bfloat16) { return __float2bfloat16_rn(x); }
+__device__ __half convert(float x, __half) { return __float2half_rn(x); }
 
 template <typename T>
 struct Maximum {
@@ -185,6 +186,7 @@ TITER_INSTANTIATE_SUM(float)
 TITER_INSTANTIATE_SUM(double)
 TITER_INSTANTIATE_TILE(float, float)
 TITER_INSTANTIATE_TILE(float, __nv_bfloat16)
+TITER_INSTANTIATE_TILE(float, __half)
 TITER_INSTANTIATE_TILE(double, double)
 
 }  // namespace titer::cuda

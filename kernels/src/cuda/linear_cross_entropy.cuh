@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
@@ -35,7 +36,7 @@ template <typename T>
 cudaError_t start_online_softmax(const int64_t* target, int64_t num_rows, OnlineSoftmax<T> state, cudaStream_t stream);
 
 /// Adds the tokens [first_token, first_token + num_tokens). Unless `weights` is null, it receives exp(logit - new max),
-/// 0 at the target; it may be the tile itself. T is float or double, W is T or __nv_bfloat16.
+/// 0 at the target; it may be the tile itself. T is float or double, W is T, __nv_bfloat16 or __half.
 template <typename T, typename W>
 cudaError_t update_online_softmax(const T* logits, int64_t num_rows, int64_t num_tokens, int64_t first_token,
                                   const int64_t* target, OnlineSoftmax<T> state, W* weights, cudaStream_t stream);

@@ -39,6 +39,8 @@ void dispatch_tile_types(at::ScalarType dtype, const Function& function) {
       return function(TileTypes<float, float, float>());
     case at::kDouble:
       return function(TileTypes<double, double, double>());
+    case at::kHalf:
+      return function(TileTypes<float, __half, c10::Half>());
     default:
       return function(TileTypes<float, __nv_bfloat16, c10::BFloat16>());
   }

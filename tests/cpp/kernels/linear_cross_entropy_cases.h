@@ -41,8 +41,8 @@ struct LinearCrossEntropyInputs {
   at::Tensor hidden, weight, target;
 };
 
-/// bfloat16 has the value bound of float32: its products are exact and summed in float32, never rounded to bfloat16.
-/// Its gradients are rounded. An error of the logits is a relative error of the softmax.
+/// The 16-bit types have the value bound of float32: their products are exact and summed in float32, never rounded
+/// back. Their gradients are rounded. An error of the logits is a relative error of the softmax.
 inline std::vector<LinearCrossEntropyCase> linear_cross_entropy_cases() {
   std::vector<LinearCrossEntropyCase> cases;
   const auto add = [&](const std::string& name, int64_t rows, int64_t d, int64_t vocab,
@@ -50,6 +50,7 @@ inline std::vector<LinearCrossEntropyCase> linear_cross_entropy_cases() {
     const double softmax = std::max(1.0, logit_scale / 3);
     cases.push_back({name + "_float32", rows, d, vocab, at::kFloat, layout, logit_scale, 2e-6, 1e-5 * softmax});
     cases.push_back({name + "_bfloat16", rows, d, vocab, at::kBFloat16, layout, logit_scale, 2e-6, 1e-2 * softmax});
+    cases.push_back({name + "_float16", rows, d, vocab, at::kHalf, layout, logit_scale, 2e-6, 1e-2 * softmax});
     cases.push_back({name + "_float64", rows, d, vocab, at::kDouble, layout, logit_scale, 1e-13, 1e-12 * softmax});
   };
   add("no_rows", 0, 8, 50);

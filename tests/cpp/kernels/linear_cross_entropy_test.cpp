@@ -340,8 +340,8 @@ TEST(LinearCrossEntropy, bad_arguments_are_named) {
   expect_refused<c10::ValueError>(hidden.unsqueeze(0), weight, target,
                                   "hidden must be a dense matrix [R, d], got shape [1, 3, 4]");
   expect_refused<c10::ValueError>(hidden, weight[0], target, "weight must be a dense matrix [V, d], got shape [4]");
-  expect_refused<c10::TypeError>(hidden.to(at::kHalf), weight.to(at::kHalf), target,
-                                 "hidden must be float32, bfloat16 or float64, got Half");
+  expect_refused<c10::TypeError>(hidden.to(at::kInt), weight.to(at::kInt), target,
+                                 "hidden must be float32, bfloat16, float16 or float64, got Int");
   expect_refused<c10::TypeError>(hidden, weight.to(at::kBFloat16), target,
                                  "weight must have the dtype of hidden, Float, got BFloat16");
   expect_refused<c10::ValueError>(hidden, at::ones({10, 5}), target,
