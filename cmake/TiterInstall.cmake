@@ -18,8 +18,11 @@ if(SKBUILD)
 endif()
 
 install(TARGETS titer EXPORT titerTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(NOT TITER_YAML)
+  set(_left_out PATTERN "yaml_options.h" EXCLUDE)
+endif()
 foreach(_layer kernels core attacks)
-  install(DIRECTORY ${_layer}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+  install(DIRECTORY ${_layer}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h" ${_left_out})
 endforeach()
 install(DIRECTORY "${TITER_GENERATED_INCLUDE_DIR}/" DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 

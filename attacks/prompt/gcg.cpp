@@ -35,17 +35,27 @@ Cost operator+(const Cost& a, const Cost& b) {
           .peak_bytes = std::max(a.peak_bytes, b.peak_bytes)};
 }
 
+/// The options without those that a search may be resumed with another value of.
+std::string identifying(const GcgOptions& options) {
+  ordered_json json = ordered_json::parse(options_to_json(options));
+  json.erase("batch_size");
+  json.erase("num_steps");
+  return json.dump();
+}
+
 /// One run of GCG: the algorithm, with its state where a checkpoint can find it.
 class GcgSearch {
  public:
-  GcgSearch(const GcgOptions& options, Session& session, const AttackRun& run)
+  GcgSearch(const GcgOptions& options, const System& system, Session& session, const AttackRun& run)
       : options_(options),
+        system_(system),
         session_(session),
         prompt_(session.prompt()),
         run_(run),
         objective_{options.loss, options.mellowmax_alpha, options.cw_margin},
         identity_{"gcg",
-                  options_to_json(options),
+                  system.fingerprint(),
+                  identifying(options),
                   prompt_.before_ids(),
                   prompt_.slot_ids(),
                   prompt_.after_ids(),
@@ -58,18 +68,20 @@ class GcgSearch {
     if (run_.resume && std::filesystem::exists(run_.checkpoint)) {
       state_ = read_checkpoint(run_.checkpoint, identity_);
       earlier_ = state_.cost;
-      if (state_.stop_reason == "callback") state_.stop_reason.clear();  // who stopped it then wants it to go on now
+      // Who stopped it then wants it to go on now, and there may be more steps to do.
+      if (state_.stop_reason == "callback" || (state_.stop_reason == "num_steps" && state_.step < options_.num_steps))
+        state_.stop_reason.clear();
     } else {
       initialise();
     }
     log({{"event", "start"},
          {"attack", "gcg"},
-         {"options", ordered_json::parse(identity_.options)},
+         {"options", ordered_json::parse(options_to_json(options_))},
          {"step", state_.step},
          {"initial_loss", state_.initial_loss}});
     try {
       while (state_.stop_reason.empty()) {
-        if (state_.step == options_.num_steps) {
+        if (state_.step >= options_.num_steps) {
           state_.stop_reason = "num_steps";
         } else {
           step();
@@ -141,7 +153,11 @@ class GcgSearch {
   void step() {
     const std::vector<int64_t> current = state_.buffer.front().ids;
     const at::Tensor gradient = with_momentum(session_.token_gradient(as_tensor(current), objective_));
-    if (allowed_.empty()) allowed_ = allowed_tokens(prompt_.tokenizer(), gradient.size(1), options_.allow_non_ascii);
+    if (allowed_.empty()) {
+      allowed_ = allowed_tokens(prompt_.tokenizer(), gradient.size(1), options_.allow_non_ascii);
+      TORCH_CHECK_VALUE(std::count(allowed_.begin(), allowed_.end(), true) > 0,
+                        "[gcg] the vocabulary has no token of printable ASCII; set allow_non_ascii");
+    }
     const auto tokens = promising_tokens(gradient, allowed_, options_.topk);
     const SampledCandidates candidates = sample_candidates(
         current, tokens,
@@ -222,7 +238,8 @@ class GcgSearch {
   /// The candidate of lowest loss among those that match the target token for token and really decode to it.
   std::optional<ScoredSlot> confirmed_match(const at::Tensor& candidates, const CandidateScores& scores) {
     return first_by_loss(candidates, scores, [&](int64_t candidate, const ScoredSlot& slot) {
-      return scores.match[candidate].template item<bool>() && reaches_target(complete(prompt_.slot_text(slot.ids)));
+      return scores.match[candidate].template item<bool>() && (!options_.filter_ids || comes_back(slot.ids)) &&
+             reaches_target(complete(prompt_.slot_text(slot.ids)));
     });
   }
 
@@ -262,25 +279,44 @@ class GcgSearch {
     if (run_.log != nullptr) run_.log->append(record.dump());
   }
 
+  /// A session on the prompt as it is read once this text stands in it, and the slot's ids there. Without the filter,
+  /// these may differ from those searched, or not fit at all: then the searched ones are all there is.
+  std::unique_ptr<Session> open_anew(const std::string& text, std::vector<int64_t>& ids) const {
+    const SessionOptions options{.batch_size = options_.batch_size};
+    const auto open = [&] {
+      std::unique_ptr<Session> session = system_.open(prompt_.with_slot(text), options);
+      ids = session->prompt().slot_ids();
+      return session;
+    };
+    if (options_.filter_ids) return open();
+    try {
+      return open();
+    } catch (const std::invalid_argument&) {
+    } catch (const c10::ValueError&) {
+    }
+    ids = state_.best.ids;
+    return system_.open(prompt_, options);
+  }
+
   /// The winner as its victim meets it: rendered, tokenised and scored again, and answered by greedy decoding.
   AttackResult finish() {
     AttackResult result;
     result.attack = "gcg";
-    result.options = identity_.options;
+    result.options = options_to_json(options_);
     result.target = prompt_.target_text();
     result.template_hash = prompt_.template_hash();
     result.text = prompt_.slot_text(state_.best.ids);
-    result.ids = state_.best.ids;
     result.initial_loss = state_.initial_loss;
     result.initial_completion = state_.initial_completion;
     result.stop_reason = state_.stop_reason;
     result.trace = state_.trace;
 
-    session_.rebase(as_tensor(result.ids));
-    result.loss = session_.score(as_tensor(result.ids).unsqueeze(0), objective_).loss.item<double>();
+    const std::unique_ptr<Session> reread = open_anew(result.text, result.ids);
+    reread->set_poll(run_.poll);
+    result.loss = reread->score(as_tensor(result.ids).unsqueeze(0), objective_).loss.item<double>();
     result.completion = complete(result.text);
     result.success = reaches_target(result.completion);
-    result.cost = cost();
+    result.cost = cost() + reread->cost();
     log({{"event", "result"},
          {"step", state_.step},
          {"loss", result.loss},
@@ -292,6 +328,7 @@ class GcgSearch {
   }
 
   const GcgOptions& options_;
+  const System& system_;
   Session& session_;
   const Prompt& prompt_;
   const AttackRun& run_;
@@ -314,7 +351,7 @@ AttackResult Gcg::run(const System& system, const Prompt& prompt, const AttackRu
   const Prompt start = options_.optim_str_init.empty() ? prompt : prompt.with_slot(options_.optim_str_init.front());
   const std::unique_ptr<Session> session = system.open(start, {.batch_size = options_.batch_size});
   session->set_poll(run.poll);
-  return GcgSearch(options_, *session, run).search();
+  return GcgSearch(options_, system, *session, run).search();
 }
 
 }  // namespace titer

@@ -60,7 +60,7 @@ SampledCandidates sample_candidates(std::span<const int64_t> base, const std::ve
   std::vector<int64_t> found;
   SampledCandidates out;
   int64_t width = 0;
-  for (; width < sampling.width && out.draws < kDrawsPerCandidate * sampling.width; ++out.draws) {
+  for (; width < sampling.width && out.draws / kDrawsPerCandidate < sampling.width; ++out.draws) {
     Philox random(sampling.seed, RandomPurpose::kCandidateSampling, static_cast<uint32_t>(sampling.step),
                   static_cast<uint64_t>(out.draws));
     std::optional<int64_t> stratum;

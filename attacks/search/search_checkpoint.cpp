@@ -18,9 +18,13 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 ordered_json identity_to_json(const SearchIdentity& identity) {
-  return {{"attack", identity.attack},         {"options", ordered_json::parse(identity.options)},
-          {"before_ids", identity.before_ids}, {"slot_ids", identity.slot_ids},
-          {"after_ids", identity.after_ids},   {"target_ids", identity.target_ids}};
+  return {{"attack", identity.attack},
+          {"system", identity.system},
+          {"options", ordered_json::parse(identity.options)},
+          {"before_ids", identity.before_ids},
+          {"slot_ids", identity.slot_ids},
+          {"after_ids", identity.after_ids},
+          {"target_ids", identity.target_ids}};
 }
 
 ordered_json slot_to_json(const ScoredSlot& slot) { return {{"loss", slot.loss}, {"ids", slot.ids}}; }
@@ -90,9 +94,9 @@ SearchState read_checkpoint(const std::filesystem::path& path, const SearchIdent
   const json expected = json::parse(identity_to_json(identity).dump());
   for (const auto& [key, value] : expected.items()) {
     if (!stored.contains(key) || stored.at(key) != value)
-      throw std::invalid_argument("[checkpoint] it belongs to another search: '" + key +
-                                  "' differs; resume with the options and prompt it was made with, or remove it (" +
-                                  origin + ")");
+      throw std::invalid_argument(
+          "[checkpoint] it belongs to another search: '" + key +
+          "' differs; resume with the model, options and prompt it was made with, or remove it (" + origin + ")");
   }
   try {
     const json value = parse_json(entry("state"), origin);

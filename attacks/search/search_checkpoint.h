@@ -31,7 +31,8 @@ struct SearchState {
 /// What a checkpoint belongs to: it is refused for anything else.
 struct SearchIdentity {
   std::string attack;
-  std::string options;                                               ///< JSON
+  std::string system;                                                ///< System::fingerprint
+  std::string options;                                               ///< JSON of those that shape the search
   std::vector<int64_t> before_ids, slot_ids, after_ids, target_ids;  ///< the slot that the search starts from
 };
 

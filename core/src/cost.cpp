@@ -5,8 +5,8 @@
 
 namespace titer {
 
-ResidentMemory resident_memory() {
-  ResidentMemory memory;
+Memory resident_memory() {
+  Memory memory;
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
     if (line.starts_with("VmHWM:")) memory.peak = std::stoll(line.substr(6)) * 1024;

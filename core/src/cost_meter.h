@@ -1,6 +1,8 @@
 // Adds wall time and memory of a scope to a session's cost, also when the scope ends by an exception.
 #pragma once
 
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Device.h>
 #include <titer/core/cost.h>
 
 #include <algorithm>
@@ -8,19 +10,30 @@
 
 namespace titer {
 
-/// Memory of the process beyond what it was when the session opened.
+/// Memory beyond what was held when the session opened.
 class MemoryBaseline {
  public:
-  /// Where the process has never held more, the kernel's high-water mark is exact; below an older peak, what is held at
-  /// the end of each call is the best that can be known.
+  explicit MemoryBaseline(at::Device device) : device_(device), at_open_(held()) {}
+
+  /// Where more has never been held, the high-water mark is exact; below an older peak, what is held at the end of each
+  /// call is the best that can be known.
   int64_t growth() const {
-    const ResidentMemory memory = resident_memory();
+    const Memory memory = held();
     const int64_t reached = memory.peak > at_open_.peak ? memory.peak : memory.now;
     return std::max<int64_t>(reached - at_open_.now, 0);
   }
 
  private:
-  ResidentMemory at_open_ = resident_memory();
+  Memory held() const {
+    if (device_.is_cpu()) return resident_memory();
+    const auto stats =
+        at::getDeviceAllocator(device_.type())->getDeviceStats(std::max<c10::DeviceIndex>(device_.index(), 0));
+    const auto& bytes = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+    return {.now = bytes.current, .peak = bytes.peak};
+  }
+
+  at::Device device_;
+  Memory at_open_;
 };
 
 class CostMeter {

@@ -642,7 +642,7 @@ class GCG(PromptAttack):
         search_width : int, default 512
             Distinct valid candidates scored per step; a step whose neighbourhood holds fewer scores those. Unit: candidates. Must be at least 1.
         batch_size : int | None, default None
-            Most candidates computed at a time: a cap on memory, without effect on the search. Unit: candidates. Must be at least 1.
+            Most candidates computed at a time: a cap on memory. Losses keep their values up to rounding. Unit: candidates. Must be at least 1.
         topk : int, default 256
             Replacements considered per position, best by gradient. Unit: tokens. Must be at least 1.
         n_replace : int, default 1

@@ -83,6 +83,14 @@ def test_the_reported_loss_is_that_of_the_final_prompt(victim: Victim, place: st
     assert result.template_hash == prompt.template_hash
 
 
+def test_without_the_filter_the_reported_loss_is_still_that_of_the_text(victim: Victim) -> None:
+    prompt = victim.prompt()
+    for seed in range(4):
+        result = GCG(num_steps=5, topk=300, filter_ids=False, seed=seed).run(victim.system, prompt)
+        assert result.loss == pytest.approx(victim.loss(result.text), abs=1e-4)
+        assert victim.read(result.text) == prompt.before_ids + result.ids + prompt.after_ids
+
+
 def test_the_reported_completions_are_those_of_the_model(victim: Victim) -> None:
     result = GCG().run(victim.system, victim.prompt())
     assert result.initial_completion == victim.answer("x x x x x x")
@@ -126,7 +134,8 @@ def test_every_option_searches(victim: Victim, options: str) -> None:
     assert (trace["width"] <= 24).all() and (trace["draws"] <= 20 * 24).all()
     if options != "one replacement per position":
         assert (trace["width"] == 24).all()
-    if options not in ("one replacement per position", "all replaced"):  # these move too little, or too far
+    # These move too little, or too far, or to ids that their text does not keep.
+    if options not in ("one replacement per position", "all replaced") and "unfiltered" not in options:
         assert result.loss < result.initial_loss
     if "unfiltered" not in options:
         assert_writable(victim, prompt, result, "suffix")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import titer
 from test_gcg import COMPUTED, GCG, Complaint, Victim, victim
@@ -206,17 +208,36 @@ def test_a_checkpoint_of_another_slot_length_is_refused(victim: Victim, checkpoi
 
 
 def test_a_checkpoint_of_another_model_is_refused(victim: Victim, checkpoint: Path, tiny_folder: Path) -> None:
-    """Its vocabulary differs, so its prompt does too, or its ids do not fit."""
     model = titer.load_model(tiny_folder)
     prompt = titer.Prompt.from_chat(
         model, "Tell me about the town. {slot}", target="Sure, here is", initial="x x x x x x"
     )
-    if [prompt.before_ids, prompt.after_ids, prompt.target_ids] == [
-        victim.prompt().before_ids, victim.prompt().after_ids, victim.prompt().target_ids,
-    ]:  # fmt: skip
-        pytest.skip("both tokenizers read the prompt in the same way")
     with pytest.raises(ValueError, match="another search"):
         GCG().run(titer.System(model), prompt, checkpoint=checkpoint, resume=True)
+
+
+@pytest.mark.parametrize("change", ["weights", "dtype"])
+def test_a_checkpoint_of_the_same_prompt_on_other_weights_is_refused(
+    victim: Victim, checkpoint: Path, tmp_path: Path, change: str
+) -> None:
+    folder = shutil.copytree(victim.folder, tmp_path / "other")
+    if change == "weights":
+        weights = load_file(folder / "model.safetensors")
+        weights["model.layers.1.mlp.up_proj.weight"] *= 1.01
+        save_file(weights, folder / "model.safetensors")
+    model = titer.load_model(folder, dtype="bfloat16" if change == "dtype" else None)
+    with pytest.raises(ValueError, match=r"belongs to another search: 'system' differs; resume with the model"):
+        GCG().run(titer.System(model), victim.prompt(), checkpoint=checkpoint, resume=True)
+
+
+def test_more_steps_or_smaller_batches_may_be_asked_for_at_a_resume(victim: Victim, checkpoint: Path) -> None:
+    resumed = GCG(num_steps=STEPS, batch_size=7).run(victim.system, victim.prompt(), checkpoint=checkpoint, resume=True)
+    whole = GCG(num_steps=STEPS).run(victim.system, victim.prompt())
+    assert resumed.trace["ids"].tolist() == whole.trace["ids"].tolist()
+    again = GCG(num_steps=STEPS + 2).run(victim.system, victim.prompt(), checkpoint=checkpoint, resume=True)
+    assert len(again.trace) == STEPS + 2
+    fewer = GCG(num_steps=3).run(victim.system, victim.prompt(), checkpoint=checkpoint, resume=True)
+    assert len(fewer.trace) == STEPS + 2 and fewer.ids == again.ids
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,19 @@ struct Cost {
   int64_t tokens = 0;   ///< nominal tokens of those: whole sequences, whatever was reused
   double flops = 0;     ///< executed, 2 per multiply-add, attention and backward included
   double seconds = 0;   ///< wall time inside the session
-  int64_t peak_bytes =
-      0;  ///< largest memory beyond what the process (CPU) or device (CUDA) held when the session opened
+  /// Largest memory beyond what was held when the session opened: of the process for models on the CPU, of torch's
+  /// allocator for those on a device. Where more had been held before, the peak of that hides later ones, and this is
+  /// the largest amount seen at the end of a call: what the session keeps, without what a call takes in between.
+  int64_t peak_bytes = 0;
 };
 
-/// Memory of this process in bytes, from the kernel's accounting: now, and its highest value so far.
-struct ResidentMemory {
+/// Memory in bytes: held now, and the most that was ever held.
+struct Memory {
   int64_t now = 0;
   int64_t peak = 0;
 };
-TITER_EXPORT ResidentMemory resident_memory();
+
+/// Of this process, as the kernel counts it (VmRSS, VmHWM).
+TITER_EXPORT Memory resident_memory();
 
 }  // namespace titer

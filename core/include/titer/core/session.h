@@ -102,6 +102,8 @@ class TITER_EXPORT System {
  public:
   virtual ~System() = default;
   virtual Access access() const = 0;
+  /// A text that changes when the system answers differently: what a checkpoint of a search on it belongs to.
+  virtual std::string fingerprint() const = 0;
   virtual std::unique_ptr<Session> open(const Prompt& prompt, const SessionOptions& options = {}) const = 0;
 };
 
@@ -110,6 +112,8 @@ class TITER_EXPORT ModelSystem final : public System {
  public:
   explicit ModelSystem(std::shared_ptr<const CausalLM> model) : model_(std::move(model)) {}
   Access access() const override;
+  /// That of the model.
+  std::string fingerprint() const override { return model_->fingerprint(); }
   /// A CandidateScorer.
   /// @throws ValueError if the prompt is longer than the model's context or tokenised for a larger vocabulary
   std::unique_ptr<Session> open(const Prompt& prompt, const SessionOptions& options = {}) const override;

@@ -38,18 +38,20 @@ struct GcgOptions {
   static constexpr std::array<std::string_view, 3> kLosses{"cross_entropy", "mellowmax", "carlini_wagner"};
 
   void visit(OptionVisitor& visitor) {
-    visitor.option({.name = "num_steps", .unit = "steps", .doc = "Search steps.", .range = {.min = 0}}, num_steps);
+    visitor.option({.name = "num_steps", .unit = "steps", .doc = "Search steps.", .range = {.min = 0}},
+                   num_steps);
     visitor.option(
         {.name = "search_width",
          .unit = "candidates",
          .doc = "Distinct valid candidates scored per step; a step whose neighbourhood holds fewer scores those.",
          .range = {.min = 1}},
         search_width);
-    visitor.option({.name = "batch_size",
-                    .unit = "candidates",
-                    .doc = "Most candidates computed at a time: a cap on memory, without effect on the search.",
-                    .range = {.min = 1}},
-                   batch_size);
+    visitor.option(
+        {.name = "batch_size",
+         .unit = "candidates",
+         .doc = "Most candidates computed at a time: a cap on memory. Losses keep their values up to rounding.",
+         .range = {.min = 1}},
+        batch_size);
     visitor.option({.name = "topk",
                     .unit = "tokens",
                     .doc = "Replacements considered per position, best by gradient.",
