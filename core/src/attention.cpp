@@ -10,8 +10,9 @@
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/zeros.h>
 
-#include <cmath>
 #include <limits>
+
+#include "embedding.h"
 
 namespace titer {
 
@@ -43,31 +44,56 @@ at::Tensor SequenceAttention::attend(int64_t layer, const at::Tensor& q, const a
     keys = at::cat({cache_->k.select(0, layer).narrow(2, 0, cached_), keys}, 2);
     values = at::cat({cache_->v.select(0, layer).narrow(2, 0, cached_), values}, 2);
   }
-  const bool windowed = config_.sliding_window && *config_.sliding_window < cached_ + rows;
-  if (!mask_.defined() && (cached_ > 0 || windowed)) {
-    const at::Tensor query_position = at::arange(cached_, cached_ + rows, k.options().dtype(at::kLong)).unsqueeze(1);
-    const at::Tensor key_position = at::arange(0, cached_ + rows, k.options().dtype(at::kLong)).unsqueeze(0);
-    at::Tensor hidden = key_position.gt(query_position);
-    if (windowed) hidden.logical_or_(key_position.le(query_position - *config_.sliding_window));
-    mask_ = at::zeros(hidden.sizes(), k.options().requires_grad(false))
-                .masked_fill_(hidden, -std::numeric_limits<double>::infinity());
-  }
-  const at::Tensor out = at::scaled_dot_product_attention(
-      queries, keys, values, mask_.defined() ? std::make_optional(mask_) : std::nullopt, /*dropout_p=*/0.0,
-      /*is_causal=*/!mask_.defined(), 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
-      /*enable_gqa=*/config_.num_heads != config_.num_kv_heads);
+  const LayerConfig& shape = config_.layers[static_cast<size_t>(layer)];
+  const at::Tensor out = attention(queries, keys, values, mask(rows, shape.sliding_window, k.options()),
+                                   shape.attention_scale, config_.attention_soft_cap);
   return out.transpose(1, 2).reshape({batch_ * rows, -1});
 }
 
+at::Tensor SequenceAttention::mask(int64_t rows, std::optional<int64_t> window, const at::TensorOptions& options) {
+  const bool windowed = window && *window < cached_ + rows;
+  // A plain causal pass needs none, because the kernel knows it; a soft cap is no kernel's.
+  if (cached_ == 0 && !windowed && !config_.attention_soft_cap) return {};
+  at::Tensor& mask = masks_[windowed];
+  if (!mask.defined()) {
+    const at::Tensor query_position = at::arange(cached_, cached_ + rows, options.dtype(at::kLong)).unsqueeze(1);
+    const at::Tensor key_position = at::arange(0, cached_ + rows, options.dtype(at::kLong)).unsqueeze(0);
+    at::Tensor hidden = key_position.gt(query_position);
+    if (windowed) hidden.logical_or_(key_position.le(query_position - *window));
+    mask = additive_mask(hidden, options);
+  }
+  return mask;
+}
+
+at::Tensor additive_mask(const at::Tensor& hidden, const at::TensorOptions& options) {
+  return at::zeros(hidden.sizes(), options.requires_grad(false))
+      .masked_fill_(hidden, -std::numeric_limits<double>::infinity());
+}
+
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& mask,
+                     double scale, std::optional<double> cap) {
+  const int64_t group = q.size(1) / k.size(1);
+  if (!cap)
+    return at::scaled_dot_product_attention(q, k, v, mask.defined() ? std::make_optional(mask) : std::nullopt,
+                                            /*dropout_p=*/0.0, /*is_causal=*/!mask.defined(), scale,
+                                            /*enable_gqa=*/group != 1);
+  const at::Tensor grouped = q.unflatten(1, {k.size(1), group});  // [B, Hkv, G, M, hd]
+  const at::Tensor visible = mask.dim() == 4 ? mask.unsqueeze(1) : mask;
+  const at::Tensor scores = soft_cap(at::matmul(grouped, k.unsqueeze(2).transpose(-2, -1)) * scale, *cap) + visible;
+  const at::Tensor weights = at::softmax(scores, -1, at::kFloat).to(v.scalar_type());
+  return at::matmul(weights, v.unsqueeze(2)).flatten(1, 2);
+}
+
 std::pair<at::Tensor, at::Tensor> partial_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                    const at::Tensor& mask, double scale) {
-  if (q.is_cpu()) {
+                                                    const at::Tensor& mask, double scale, std::optional<double> cap) {
+  if (q.is_cpu() && !cap) {
     auto [out, lse] = at::_scaled_dot_product_flash_attention_for_cpu(
         q, k, v, /*dropout_p=*/0.0, /*is_causal=*/false,
         mask.defined() ? std::make_optional(mask.unsqueeze(0).unsqueeze(0)) : std::nullopt, scale);
     return {out, lse};
   }
   at::Tensor scores = at::matmul(q, k.transpose(-2, -1)).to(at::kFloat).mul_(scale);
+  if (cap) scores = soft_cap(scores, *cap);
   if (mask.defined()) scores.add_(mask);
   const at::Tensor lse = at::logsumexp(scores, -1);
   return {at::matmul(at::softmax(scores, -1).to(v.scalar_type()), v), lse};

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -30,20 +31,35 @@ class SequenceAttention final : public LayerAttention {
   at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) override;
 
  private:
+  at::Tensor mask(int64_t rows, std::optional<int64_t> window, const at::TensorOptions& options);
+
   const ModelConfig& config_;
   KvCache* cache_;  // may be null where nothing is cached and nothing stored
   int64_t batch_, cached_, store_;
-  at::Tensor mask_;  // built by the first layer; undefined where plain causality is enough
+  std::array<at::Tensor, 2> masks_;  // of layers without and with a sliding window, built when first needed
 };
 
-/// softmax(q k^T * scale) v over one part of the keys, with the log-sum-exp of its scores, so that parts over disjoint
-/// keys can be merged (merge_attention). Without a gradient.
+/// Zero where a key may be seen, -inf where `hidden` says that it may not.
+at::Tensor additive_mask(const at::Tensor& hidden, const at::TensorOptions& options);
+
+/// softmax(cap(q k^T * scale) + mask) v, where query heads that share a key head are neighbours.
+///
+/// @param q     [B, H, M, hd]
+/// @param k, v  [B, Hkv, K, hd]
+/// @param mask  undefined for plain causality (M equals K, no cap), or [M, K] or [B, 1, 1, K] in q's dtype
+/// @param cap   scores x become cap * tanh(x / cap)
+/// @return      [B, H, M, hd]
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& mask,
+                     double scale, std::optional<double> cap);
+
+/// softmax(cap(q k^T * scale) + mask) v over one part of the keys, with the log-sum-exp of its scores, so that parts
+/// over disjoint keys can be merged (shared_prefix_attention.h). Without a gradient.
 ///
 /// @param q     [B, Hkv, M, hd]
 /// @param k, v  [B, Hkv, K, hd], K at least 1
 /// @param mask  undefined, or [M, K] in q's dtype, added to the scores; a row may be all -inf
 /// @return      output [B, Hkv, M, hd] (a row without a visible key holds anything) and log-sum-exp [B, Hkv, M] float32
 std::pair<at::Tensor, at::Tensor> partial_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                    const at::Tensor& mask, double scale);
+                                                    const at::Tensor& mask, double scale, std::optional<double> cap);
 
 }  // namespace titer

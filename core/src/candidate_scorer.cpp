@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <string_view>
 #include <unordered_map>
@@ -16,6 +17,7 @@
 #include "attention.h"
 #include "cost_meter.h"
 #include "decoder.h"
+#include "embedding.h"
 #include "pass_guard.h"
 #include "session_checks.h"
 #include "shared_prefix_attention.h"
@@ -52,30 +54,47 @@ struct CandidateScorer::Plan {
     tail_ids.insert(tail_ids.end(), prompt.target_ids().begin(), prompt.target_ids().end() - 1);
     target_ids = at::tensor(prompt.target_ids(), at::kLong).to(model->device());
     const auto long_options = at::TensorOptions().dtype(at::kLong).device(model->device());
-    rotary = make_rotary(config, at::arange(prompt.length(), long_options), prompt.length(), model->dtype());
+    rotaries = make_rotaries(config, at::arange(prompt.length(), long_options), prompt.length(), model->dtype());
     prefix = KvCache(*model, /*batch=*/1, before + slot);
   }
 
-  Rotary rotary_rows(int64_t first, int64_t count) const {
-    return {rotary.cos.narrow(0, first, count), rotary.sin.narrow(0, first, count)};
+  at::Tensor on_device(const std::vector<int64_t>& values) const {
+    return at::tensor(values, at::kLong).to(model->device());
   }
 
-  at::Tensor embed(const std::vector<int64_t>& ids) const {
-    return model->weights().embedding.index_select(0, at::tensor(ids, at::kLong).to(model->device()));
+  Rotaries rotary_rows(int64_t first, int64_t count) const {
+    Rotaries out;
+    for (const Rotary& rotary : rotaries)
+      out.push_back({rotary.cos.narrow(0, first, count), rotary.sin.narrow(0, first, count)});
+    return out;
   }
 
   /// Rows of a table, in the workspace.
-  at::Tensor rows(const at::Tensor& table, const std::vector<int64_t>& indices, std::string_view purpose) {
-    at::Tensor out = workspace.take(purpose, {static_cast<int64_t>(indices.size()), table.size(1)}, table.options());
-    return at::index_select_out(out, table, 0, at::tensor(indices, at::kLong).to(model->device()));
+  at::Tensor rows(const at::Tensor& table, const at::Tensor& indices, std::string_view purpose) {
+    at::Tensor out = workspace.take(purpose, {indices.size(0), table.size(1)}, table.options());
+    return at::index_select_out(out, table, 0, indices);
+  }
+
+  Rotaries rotary_rows(const at::Tensor& positions) {
+    constexpr std::array<std::string_view, 2> kCos{"cos", "local_cos"}, kSin{"sin", "local_sin"};
+    Rotaries out;
+    for (size_t i = 0; i < rotaries.size(); ++i)
+      out.push_back({rows(rotaries[i].cos, positions, kCos.at(i)), rows(rotaries[i].sin, positions, kSin.at(i))});
+    return out;
   }
 
   /// Keys and values of `ids` at `first`, behind what is cached already.
   double extend_prefix(const std::vector<int64_t>& ids, int64_t first) {
     const auto count = static_cast<int64_t>(ids.size());
     SequenceAttention attention(config, &prefix, /*batch=*/1, /*cached=*/first, /*store=*/count);
-    check_hidden_finite(decode(*model, embed(ids), rotary_rows(first, count), attention, &workspace));
-    return decode_linear_flops(config, count, count) + sequence_attention_flops(config, first, count);
+    const at::Tensor positions = at::arange(first, first + count, target_ids.options());
+    const at::Tensor x = embed(*model, on_device(ids), positions);
+    check_hidden_finite(decode(*model, x, rotary_rows(first, count), attention, &workspace));
+    return decode_linear_flops(*model, count, count) + sequence_attention_flops(config, first, count);
+  }
+
+  TargetLoss loss(const at::Tensor& hidden, const TargetObjective& objective) const {
+    return target_loss(hidden, model->weights().lm_head, target_ids, objective, config.logit_soft_cap);
   }
 
   /// Rows of a candidate that first differs from the base at `changed`. The row that predicts the first target token is
@@ -89,18 +108,20 @@ struct CandidateScorer::Plan {
   int64_t before, slot, after, target;  // lengths of the spans
   std::vector<int64_t> tail_ids;        // after + all of the target but its last token, whose prediction nobody needs
   at::Tensor target_ids;
-  Rotary rotary;              // of every position
+  Rotaries rotaries;          // of every position
   KvCache prefix;             // of `before` and of the base
   std::vector<int64_t> base;  // empty while the slot part of `prefix` is not valid
   Workspace workspace;
-  MemoryBaseline memory;
+  MemoryBaseline memory{model->device()};
 };
 
 CandidateScorer::CandidateScorer(std::shared_ptr<const CausalLM> model, Prompt prompt, const SessionOptions& options)
     : Session(std::move(prompt)), plan_(std::make_unique<Plan>(std::move(model), this->prompt(), options)) {
-  const CostMeter meter(cost_, plan_->memory);
-  const PassGuard guard(/*gradients=*/false);
-  if (plan_->before > 0) cost_.flops += plan_->extend_prefix(this->prompt().before_ids(), 0);
+  if (plan_->before > 0) {
+    const CostMeter meter(cost_, plan_->memory);
+    const PassGuard guard(/*gradients=*/false);
+    cost_.flops += plan_->extend_prefix(this->prompt().before_ids(), 0);
+  }
   rebase(at::tensor(this->prompt().slot_ids(), at::kLong));
 }
 
@@ -173,12 +194,13 @@ CandidateScores CandidateScorer::score(const at::Tensor& candidates, const Targe
       }
     }
 
-    const Rotary rotary{plan.rows(plan.rotary.cos, positions, "cos"), plan.rows(plan.rotary.sin, positions, "sin")};
-    const at::Tensor x = plan.rows(plan.model->weights().embedding, tokens, "x");
+    const at::Tensor position = plan.on_device(positions);
+    const at::Tensor x = plan.rows(plan.model->weights().embedding, plan.on_device(tokens), "x");
     SharedPrefixAttention attention(plan.config, plan.prefix, groups, plan.target, plan.workspace);
-    const at::Tensor hidden = decode(*plan.model, x, rotary, attention, &plan.workspace);
+    const at::Tensor hidden =
+        decode(*plan.model, place(*plan.model, x, position), plan.rotary_rows(position), attention, &plan.workspace);
     check_hidden_finite(hidden);
-    const TargetLoss result = target_loss(hidden, plan.model->weights().lm_head, plan.target_ids, objective);
+    const TargetLoss result = plan.loss(hidden, objective);
     const at::Tensor where = at::tensor(std::vector<int64_t>(order.begin() + static_cast<std::ptrdiff_t>(begin),
                                                              order.begin() + static_cast<std::ptrdiff_t>(end)),
                                         at::kLong);
@@ -186,7 +208,7 @@ CandidateScores CandidateScorer::score(const at::Tensor& candidates, const Targe
     work_match.index_copy_(0, where, result.match.to(at::kCPU));
 
     const int64_t outputs = static_cast<int64_t>(end - begin) * plan.target;
-    cost_.flops += decode_linear_flops(plan.config, static_cast<int64_t>(tokens.size()), outputs) + attention.flops() +
+    cost_.flops += decode_linear_flops(*plan.model, static_cast<int64_t>(tokens.size()), outputs) + attention.flops() +
                    head_flops(plan.config, outputs);
     begin = end;
   }
@@ -206,22 +228,28 @@ at::Tensor CandidateScorer::token_gradient(const at::Tensor& slot_ids, const Tar
   const int64_t rows = plan.slot + static_cast<int64_t>(plan.tail_ids.size());
   plan.base.clear();
 
-  const at::Tensor slot = plan.embed(base).requires_grad_(true);
+  const at::Tensor& embedding = plan.model->weights().embedding;
+  const at::Tensor slot = embedding.index_select(0, plan.on_device(base)).requires_grad_(true);
+  const at::Tensor tail = embedding.index_select(0, plan.on_device(plan.tail_ids));
+  const at::Tensor positions = at::arange(plan.before, plan.before + rows, plan.target_ids.options());
   SequenceAttention attention(plan.config, &plan.prefix, /*batch=*/1, /*cached=*/plan.before, /*store=*/plan.slot);
-  const at::Tensor hidden = decode(*plan.model, at::cat({slot, plan.embed(plan.tail_ids)}),
+  const at::Tensor hidden = decode(*plan.model, place(*plan.model, at::cat({slot, tail}), positions),
                                    plan.rotary_rows(plan.before, rows), attention, /*workspace=*/nullptr)
                                 .narrow(0, rows - plan.target, plan.target);
   check_hidden_finite(hidden);
-  const at::Tensor loss = target_loss(hidden, plan.model->weights().lm_head, plan.target_ids, objective).loss;
+  const at::Tensor loss = plan.loss(hidden, objective).loss;
   const at::Tensor gradient = torch::autograd::grad({loss}, {slot})[0];
   plan.base = base;
 
-  // Forward, and as much again backward: only input gradients are computed, no weight has one. Attention goes backward
-  // in five products (its scores again, then the gradients of probabilities, v, q and k) where it went forward in two.
-  cost_.flops += 2 * (decode_linear_flops(plan.config, rows, rows) + head_flops(plan.config, plan.target)) +
-                 3.5 * sequence_attention_flops(plan.config, plan.before, rows) + head_flops(plan.config, plan.slot);
+  // Forward, and as much again backward: only input gradients are computed, no weight has one. Attention goes forward
+  // in two products and backward in four (the gradients of probabilities, v, q and k), or five where the kernel
+  // computes its scores again, which it does not keep.
+  const double attention_passes = plan.config.attention_soft_cap ? 3.0 : 3.5;
+  cost_.flops += 2 * (decode_linear_flops(*plan.model, rows, rows) + head_flops(plan.config, plan.target)) +
+                 attention_passes * sequence_attention_flops(plan.config, plan.before, rows) +
+                 head_flops(plan.config, plan.slot);
   const at::NoGradGuard no_grad;
-  return at::mm(gradient, plan.model->weights().embedding.t()).to(at::kCPU, at::kFloat);
+  return at::mm(gradient, embedding.t()).to(at::kCPU, at::kFloat);
 }
 
 std::vector<int64_t> CandidateScorer::generate(std::string_view slot_text, const GenerateOptions& options) {
@@ -233,7 +261,7 @@ std::vector<int64_t> CandidateScorer::generate(std::string_view slot_text, const
   const auto written = static_cast<int64_t>(answer.size());
   cost_.queries += 1;
   cost_.tokens += read + written;
-  cost_.flops += decode_linear_flops(plan.config, read + written - 1, read + written - 1) +
+  cost_.flops += decode_linear_flops(*plan.model, read + written - 1, read + written - 1) +
                  sequence_attention_flops(plan.config, 0, read) + head_flops(plan.config, written);
   for (int64_t i = 1; i < written; ++i) cost_.flops += sequence_attention_flops(plan.config, read + i - 1, 1);
   return answer;

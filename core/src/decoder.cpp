@@ -1,17 +1,18 @@
-// Pre-norm decoder layers with rotary attention and a gated MLP (Llama, arXiv 2302.13971).
+// Attention and MLP with residual connections, arranged the way the model's configuration says.
 #include "decoder.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/aminmax.h>
+#include <ATen/ops/gelu.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/mul.h>
-#include <ATen/ops/rsqrt.h>
 #include <ATen/ops/silu.h>
 
 #include <cmath>
+
+#include "norm.h"
 
 namespace titer {
 namespace {
@@ -30,26 +31,26 @@ at::Tensor add_linear(at::Tensor residual, const at::Tensor& x, const LinearWeig
   return w.bias.defined() ? residual.add_(w.bias) : residual;
 }
 
-/// RMSNorm (arXiv 1910.07467), normalised in float32, rounded, then scaled, in the order of transformers.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, Workspace* workspace) {
-  if (workspace == nullptr) {
-    const at::Tensor wide = x.to(at::kFloat);
-    const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
-    return (wide * scale).to(x.scalar_type()) * weight;
-  }
-  at::Tensor wide = workspace->take("norm_wide", x.sizes(), x.options().dtype(at::kFloat));
-  at::mul_out(wide, x, x);
-  const at::Tensor scale = wide.mean(-1, /*keepdim=*/true).add_(eps).rsqrt_();
-  at::Tensor out = workspace->take("norm", x.sizes(), x.options());
-  if (x.scalar_type() == at::kFloat) return at::mul_out(out, x, scale).mul_(weight);
-  return out.copy_(wide.copy_(x).mul_(scale)).mul_(weight);
+/// residual + norm(linear(x)), where the family normalises what a block gives.
+at::Tensor add_block(at::Tensor residual, const at::Tensor& x, const LinearWeights& w, const NormWeights& post_norm,
+                     const ModelConfig& config, Workspace* workspace) {
+  if (!post_norm.weight.defined()) return add_linear(std::move(residual), x, w, workspace);
+  const at::Tensor out = normalise(linear(x, w, workspace, "block"), post_norm, config, workspace, "post_norm");
+  return workspace == nullptr ? residual + out : residual.add_(out);
 }
 
-at::Tensor gated_mlp(const at::Tensor& x, const LayerWeights& w, Workspace* workspace) {
-  at::Tensor gate = linear(x, w.gate, workspace, "gate");
+at::Tensor activate(at::Tensor x, Activation activation, bool in_place) {
+  if (activation == Activation::kSilu) return in_place ? at::silu_(x) : at::silu(x);
+  const char* approximate = activation == Activation::kGelu ? "none" : "tanh";
+  return in_place ? at::gelu_(x, approximate) : at::gelu(x, approximate);
+}
+
+/// What the last projection of the MLP reads.
+at::Tensor mlp(const at::Tensor& x, const LayerWeights& w, const ModelConfig& config, Workspace* workspace) {
   const at::Tensor up = linear(x, w.up, workspace, "up");
-  if (workspace == nullptr) return at::silu(gate) * up;
-  return at::silu_(gate).mul_(up);
+  if (!config.gated_mlp) return activate(up, config.activation, workspace != nullptr);
+  at::Tensor gate = activate(linear(x, w.gate, workspace, "gate"), config.activation, workspace != nullptr);
+  return workspace == nullptr ? gate * up : gate.mul_(up);
 }
 
 at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows, Workspace* workspace, std::string_view purpose) {
@@ -58,50 +59,91 @@ at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows, Workspace* w
   return at::index_select_out(out, x, 0, rows);
 }
 
-}  // namespace
-
-at::Tensor decode(const CausalLM& model, at::Tensor x, const Rotary& rotary, LayerAttention& attention,
-                  Workspace* workspace) {
-  const ModelConfig& config = model.config();
-  const int64_t kv_heads = config.num_kv_heads;
-  const int64_t group = config.num_heads / kv_heads;
-  const at::Tensor output_rows = attention.output_rows();
-  for (int64_t i = 0; i < config.num_layers; ++i) {
-    const LayerWeights& w = model.weights().layers[static_cast<size_t>(i)];
-    at::Tensor h = rms_norm(x, w.attention_norm, config.rms_norm_eps, workspace);
-    at::Tensor k = linear(h, w.k, workspace, "k").view({-1, kv_heads, config.head_dim});
-    const at::Tensor v = linear(h, w.v, workspace, "v").view({-1, kv_heads, config.head_dim});
-    at::Tensor rotated_k;
-    if (workspace != nullptr) rotated_k = workspace->take("rotated_k", k.sizes(), k.options());
-    k = apply_rotary(k, rotary, rotated_k);
-
-    Rotary query_rotary = rotary;
-    if (output_rows.defined() && i + 1 == config.num_layers) {
-      x = select_rows(x, output_rows, workspace, "last_x");
-      h = select_rows(h, output_rows, workspace, "last_h");
-      query_rotary = {select_rows(rotary.cos, output_rows, workspace, "last_cos"),
-                      select_rows(rotary.sin, output_rows, workspace, "last_sin")};
-    }
-    at::Tensor q = linear(h, w.q, workspace, "q").view({-1, kv_heads, group, config.head_dim});
-    at::Tensor rotated_q;  // laid out [Hkv, N, G, hd], so that all queries of a key head are one matrix
-    if (workspace != nullptr)
-      rotated_q =
-          workspace->take("rotated_q", {kv_heads, q.size(0), group, config.head_dim}, q.options()).transpose(0, 1);
-    q = apply_rotary(q, query_rotary, rotated_q);
-
-    x = add_linear(x, attention.attend(i, q, k, v), w.o, workspace);
-    h = rms_norm(x, w.mlp_norm, config.rms_norm_eps, workspace);
-    x = add_linear(x, gated_mlp(h, w, workspace), w.down, workspace);
-  }
-  return rms_norm(x, model.weights().final_norm, config.rms_norm_eps, workspace);
+Rotary select_rows(const Rotary& rotary, const at::Tensor& rows, Workspace* workspace) {
+  return {select_rows(rotary.cos, rows, workspace, "last_cos"), select_rows(rotary.sin, rows, workspace, "last_sin")};
 }
 
-double decode_linear_flops(const ModelConfig& config, int64_t rows, int64_t output_rows) {
-  const auto key_value = static_cast<double>(2 * config.hidden_size * config.num_kv_heads * config.head_dim);
-  const double rest = static_cast<double>(config.num_layer_parameters()) - key_value;
-  const auto layers = static_cast<double>(config.num_layers);
-  return 2.0 * (static_cast<double>(rows) * (layers * key_value + (layers - 1) * rest) +
-                static_cast<double>(output_rows) * rest);
+struct Projected {
+  at::Tensor q;     // [M or N, Hkv, G, hd]
+  at::Tensor k, v;  // [N, Hkv, hd]
+};
+
+/// Queries of the wanted rows, keys and values of all, normalised but not rotated.
+Projected project(const at::Tensor& h, const at::Tensor& wanted, const LayerWeights& w, const ModelConfig& config,
+                  Workspace* workspace) {
+  const int64_t kv_heads = config.num_kv_heads;
+  const auto finish = [&](const at::Tensor& x, const NormWeights& norm, std::string_view purpose) {
+    if (config.qk_norm == QkNorm::kNone) return x;
+    const at::Tensor whole = config.qk_norm == QkNorm::kHead ? x.view({-1, config.head_dim}) : x;
+    return normalise(whole, norm, config, workspace, purpose);
+  };
+  Projected out;
+  if (w.qkv.weight.defined()) {
+    const at::Tensor heads = linear(h, w.qkv, workspace, "qkv").view({-1, kv_heads, 3, config.head_dim});
+    out.q = wanted.defined() ? heads.select(2, 0).index_select(0, wanted) : heads.select(2, 0);
+    out.q = out.q.unsqueeze(2);
+    out.k = heads.select(2, 1);
+    out.v = heads.select(2, 2);
+    return out;
+  }
+  const at::Tensor rows = wanted.defined() ? select_rows(h, wanted, workspace, "last_h") : h;
+  const at::Tensor q = finish(linear(rows, w.q, workspace, "q"), w.q_norm, "q_norm");
+  const at::Tensor k = finish(linear(h, w.k, workspace, "k"), w.k_norm, "k_norm");
+  out.q = q.view({rows.size(0), kv_heads, -1, config.head_dim});
+  out.k = k.view({h.size(0), kv_heads, config.head_dim});
+  out.v = linear(h, w.v, workspace, "v").view({h.size(0), kv_heads, config.head_dim});
+  return out;
+}
+
+at::Tensor rotate_keys(const at::Tensor& k, const Rotary& rotary, Workspace* workspace) {
+  if (workspace == nullptr) return apply_rotary(k, rotary);
+  return apply_rotary(k, rotary, workspace->take("rotated_k", k.sizes(), k.options()));
+}
+
+/// Laid out [Hkv, N, G, hd] in a workspace, so that all queries of a key head are one matrix.
+at::Tensor rotate_queries(const at::Tensor& q, const Rotary& rotary, Workspace* workspace) {
+  if (workspace == nullptr) return apply_rotary(q, rotary);
+  const at::Tensor by_head = workspace->take("rotated_q", {q.size(1), q.size(0), q.size(2), q.size(3)}, q.options());
+  return apply_rotary(q, rotary, by_head.transpose(0, 1));
+}
+
+}  // namespace
+
+at::Tensor decode(const CausalLM& model, at::Tensor x, const Rotaries& rotaries, LayerAttention& attention,
+                  Workspace* workspace) {
+  const ModelConfig& config = model.config();
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const LayerWeights& w = model.weights().layers[static_cast<size_t>(i)];
+    const bool last = i + 1 == config.num_layers;
+    const at::Tensor wanted = last ? attention.output_rows() : at::Tensor();
+    at::Tensor h = config.pre_norm ? normalise(x, w.attention_norm, config, workspace, "norm") : x;
+    auto [q, k, v] = project(h, wanted, w, config, workspace);
+    if (!rotaries.empty()) {
+      const Rotary& rotary = rotaries[config.layers[static_cast<size_t>(i)].rope];
+      k = rotate_keys(k, rotary, workspace);
+      q = rotate_queries(q, wanted.defined() ? select_rows(rotary, wanted, workspace) : rotary, workspace);
+    }
+    if (wanted.defined()) x = select_rows(x, wanted, workspace, "last_x");
+    if (config.parallel_residual) h = normalise(x, w.mlp_norm, config, workspace, "norm");
+    x = add_block(x, attention.attend(i, q, k, v), w.o, w.post_attention_norm, config, workspace);
+    if (!config.parallel_residual) h = config.pre_norm ? normalise(x, w.mlp_norm, config, workspace, "norm") : x;
+    x = add_block(x, mlp(h, w, config, workspace), w.down, w.post_mlp_norm, config, workspace);
+  }
+  return normalise(x, model.weights().final_norm, config, workspace, "norm");
+}
+
+double decode_linear_flops(const CausalLM& model, int64_t rows, int64_t output_rows) {
+  const ModelConfig& config = model.config();
+  const int64_t q = config.hidden_size * config.num_heads * config.head_dim;  // as many for the output projection
+  const int64_t kv = 2 * config.hidden_size * config.num_kv_heads * config.head_dim;
+  const int64_t mlp = (config.gated_mlp ? 3 : 2) * config.hidden_size * config.intermediate_size;
+  // In the last layer, what all rows need, and what the wanted ones do.
+  const bool fused = model.weights().layers.back().qkv.weight.defined();
+  const int64_t last_all = fused ? q + kv : kv;
+  const int64_t last_wanted = (fused ? 0 : q) + q + mlp;
+  return 2.0 *
+         (static_cast<double>(rows) * static_cast<double>((config.num_layers - 1) * (2 * q + kv + mlp) + last_all) +
+          static_cast<double>(output_rows) * static_cast<double>(last_wanted));
 }
 
 void check_hidden_finite(const at::Tensor& hidden) {

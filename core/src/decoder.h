@@ -28,14 +28,15 @@ class LayerAttention {
 
 /// Final, normalised hidden states.
 ///
-/// @param x          [N, d] embeddings; overwritten where a workspace is given
+/// @param x          [N, d] placed embeddings (embedding.h); overwritten where a workspace is given
+/// @param rotaries   angles of the N rows for each of the model's ropes
 /// @param workspace  for passes without a gradient; null makes every step a new tensor that autograd can follow
 /// @return           [M, d]
-at::Tensor decode(const CausalLM& model, at::Tensor x, const Rotary& rotary, LayerAttention& attention,
+at::Tensor decode(const CausalLM& model, at::Tensor x, const Rotaries& rotaries, LayerAttention& attention,
                   Workspace* workspace);
 
 /// Floating-point operations (2 per multiply-add) of the linear layers of `decode` for N rows of which M are wanted.
-double decode_linear_flops(const ModelConfig& config, int64_t rows, int64_t output_rows);
+double decode_linear_flops(const CausalLM& model, int64_t rows, int64_t output_rows);
 
 /// Throws ValueError if a hidden state is not finite.
 void check_hidden_finite(const at::Tensor& hidden);

@@ -4,11 +4,14 @@
 #include <titer/core/atomic_file.h>
 
 #include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "config_reader.h"
 #include "json.h"
+#include "model_families.h"
+#include "quote.h"
+#include "rope_config.h"
 
 namespace titer {
 namespace {
@@ -16,110 +19,155 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;
+constexpr int64_t kMaxLayers = 10'000;
 
-class ConfigReader {
- public:
-  ConfigReader(const json& object, std::string_view origin, std::string prefix = "")
-      : object_(object), origin_(origin), prefix_(std::move(prefix)) {}
+Activation read_activation(const ConfigReader& config, const Family& family) {
+  const std::string name = config.text(family.activation, std::string(family.default_activation));
+  if (name == "silu" || name == "swish") return Activation::kSilu;
+  if (name == "gelu") return Activation::kGelu;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") return Activation::kGeluTanh;
+  config.fail(family.activation, "is " + quote(name) +
+                                     ", which is not supported; supported: silu, swish, gelu, gelu_new, "
+                                     "gelu_pytorch_tanh, gelu_fast");
+}
 
-  [[noreturn]] void fail(std::string_view key, const std::string& message) const {
-    throw std::invalid_argument("[load_model] '" + prefix_ + std::string(key) + "' " + message + " (" +
-                                std::string(origin_) + ")");
+void read_sizes(const ConfigReader& config, const Family& family, ModelConfig& out) {
+  out.vocab_size = config.size("vocab_size");
+  out.hidden_size = config.size(family.hidden_size);
+  out.num_layers = config.size(family.num_layers);
+  out.num_heads = config.size(family.num_heads);
+  out.max_position_embeddings = config.size(family.max_positions, family.default_max_positions);
+  if (out.num_layers > kMaxLayers)
+    config.fail(family.num_layers, "is " + std::to_string(out.num_layers) + ", more than the " +
+                                       std::to_string(kMaxLayers) + " that are supported");
+  const bool open_width = family.default_width_factor != 0;
+  out.intermediate_size =
+      config.size(family.intermediate_size,
+                  open_width ? std::optional(family.default_width_factor * out.hidden_size) : std::nullopt);
+
+  const bool kv_unstated = !config.has(family.num_kv_heads) && family.default_kv_heads != 0;
+  out.num_kv_heads = config.size(family.num_kv_heads, kv_unstated ? family.default_kv_heads : out.num_heads);
+  if (out.num_heads % out.num_kv_heads != 0)
+    config.fail(family.num_kv_heads, "must divide num_attention_heads (" + std::to_string(out.num_heads) + "), got " +
+                                         std::to_string(out.num_kv_heads));
+  const bool head_dim_unstated = config.find("head_dim") == nullptr && family.default_head_dim == 0;
+  if (head_dim_unstated && out.hidden_size % out.num_heads != 0)
+    config.fail(family.hidden_size, "must be a multiple of " + std::string(family.num_heads) +
+                                        " where head_dim is not given, got " + std::to_string(out.hidden_size));
+  out.head_dim = config.size("head_dim", head_dim_unstated ? out.hidden_size / out.num_heads : family.default_head_dim);
+}
+
+void read_biases(const ConfigReader& config, const Family& family, ModelConfig& out) {
+  using Bias = Family::Bias;
+  const bool flagged =
+      family.attention_bias == Bias::kFlag && config.flag("attention_bias", family.default_attention_bias);
+  out.qkv_bias = flagged || family.attention_bias == Bias::kQkv || family.attention_bias == Bias::kAll;
+  out.output_bias = flagged || family.attention_bias == Bias::kAll;
+  out.mlp_bias = family.mlp_bias == Bias::kAll || (family.mlp_bias == Bias::kFlag && config.flag("mlp_bias", false));
+}
+
+/// Which layers have a sliding window: as listed, or else by the family's rule.
+std::vector<bool> sliding_layers(const ConfigReader& config, const Family& family, int64_t num_layers) {
+  using Window = Family::Window;
+  std::vector<bool> out;
+  const std::vector<std::string> types = config.texts("layer_types");
+  for (const std::string& type : types) {
+    if (type != "full_attention" && type != "sliding_attention")
+      config.fail("layer_types", "holds " + quote(type) + "; supported: full_attention, sliding_attention");
+    out.push_back(type == "sliding_attention");
   }
-
-  const json* find(std::string_view key) const {
-    const auto it = object_.find(key);
-    return it == object_.end() || it->is_null() ? nullptr : &*it;
-  }
-
-  /// A positive whole number that fits comfortably: shapes are products of two of them.
-  int64_t size(std::string_view key, std::optional<int64_t> fallback = std::nullopt) const {
-    const json* value = find(key);
-    if (value == nullptr) {
-      if (fallback) return *fallback;
-      fail(key, "is missing");
+  if (!types.empty() && static_cast<int64_t>(types.size()) != num_layers)
+    config.fail("layer_types", "must have an entry for each of the " + std::to_string(num_layers) + " layers, got " +
+                                   std::to_string(types.size()));
+  const int64_t first = config.size("max_window_layers", 28, /*least=*/0);
+  const int64_t pattern = config.size(family.window_pattern, family.default_window_pattern);
+  for (auto i = static_cast<int64_t>(out.size()); i < num_layers; ++i) {
+    switch (family.window) {
+      case Window::kNone:
+        out.push_back(false);
+        break;
+      case Window::kEveryLayer:
+        out.push_back(true);
+        break;
+      case Window::kFromLayer:
+        out.push_back(i >= first);
+        break;
+      case Window::kPattern:
+        out.push_back((i + 1) % pattern != 0);
+        break;
     }
-    constexpr int64_t kLargest = int64_t{1} << 30;
-    if (!value->is_number_integer() || *value < 1 || *value > kLargest)
-      fail(key, "must be a whole number from 1 to " + std::to_string(kLargest) + ", got " + value->dump());
-    return value->get<int64_t>();
   }
+  return out;
+}
 
-  double positive(std::string_view key, std::optional<double> fallback = std::nullopt) const {
-    const json* value = find(key);
-    if (value == nullptr) {
-      if (fallback) return *fallback;
-      fail(key, "is missing");
-    }
-    if (!value->is_number() || !std::isfinite(value->get<double>()) || value->get<double>() <= 0)
-      fail(key, "must be a finite number above 0, got " + value->dump());
-    return value->get<double>();
+std::optional<int64_t> read_window(const ConfigReader& config, const Family& family) {
+  if (family.window == Family::Window::kNone) return std::nullopt;
+  if (family.window == Family::Window::kFromLayer && !config.flag("use_sliding_window", false)) return std::nullopt;
+  if (!config.has("sliding_window")) return family.default_window;
+  if (config.find("sliding_window") == nullptr) return std::nullopt;
+  return config.size("sliding_window");
+}
+
+double attention_scale(const ConfigReader& config, const Family& family, int64_t head_dim, int64_t layer) {
+  if (family.reads_query_scalar) return 1.0 / std::sqrt(config.positive("query_pre_attn_scalar", 256.0));
+  double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
+  if (!family.reads_scale_flags) return scale;
+  if (!config.flag("scale_attn_weights", true)) scale = 1.0;
+  return config.flag("scale_attn_by_inverse_layer_idx", false) ? scale / static_cast<double>(layer + 1) : scale;
+}
+
+void read_layers(const ConfigReader& config, const Family& family, ModelConfig& out) {
+  const std::optional<int64_t> window = read_window(config, family);
+  const std::vector<bool> slides = sliding_layers(config, family, out.num_layers);
+  for (int64_t i = 0; i < out.num_layers; ++i) {
+    const bool sliding = slides[static_cast<size_t>(i)];
+    if (sliding && family.window == Family::Window::kNone)
+      config.fail("layer_types", "asks for sliding windows, which this family does not have");
+    out.layers.push_back({.sliding_window = sliding ? window : std::nullopt,
+                          .rope = family.ropes_by_window && sliding ? size_t{1} : size_t{0},
+                          .attention_scale = attention_scale(config, family, out.head_dim, i)});
   }
+}
 
-  bool flag(std::string_view key, bool fallback) const {
-    const json* value = find(key);
-    if (value == nullptr) return fallback;
-    if (!value->is_boolean()) fail(key, "must be true or false, got " + value->dump());
-    return value->get<bool>();
-  }
-
-  std::string text(std::string_view key, const std::string& fallback) const {
-    const json* value = find(key);
-    if (value == nullptr) return fallback;
-    if (!value->is_string()) fail(key, "must be a string, got " + value->dump());
-    return value->get<std::string>();
-  }
-
-  std::vector<int64_t> ids(std::string_view key) const {
-    const json* value = find(key);
-    std::vector<int64_t> out;
-    if (value == nullptr) return out;
-    const json list = value->is_array() ? *value : json::array({*value});
-    for (const json& id : list) {
-      if (!id.is_number_integer() || id < 0 || id > std::numeric_limits<int32_t>::max())
-        fail(key, "must be a token id or a list of them, got " + value->dump());
-      out.push_back(id.get<int64_t>());
-    }
-    return out;
-  }
-
- private:
-  const json& object_;
-  std::string_view origin_;
-  std::string prefix_;
-};
-
-RopeConfig read_rope(const ConfigReader& config, std::string_view origin, int64_t max_position_embeddings) {
-  RopeConfig rope;
-  rope.theta = config.positive("rope_theta", 10000.0);
+/// One set of angles for all layers, or two: without a window, and with one.
+void read_ropes(const ConfigReader& config, const Family& family, ModelConfig& out) {
+  if (family.learned_positions) return;
+  RopeContext context{.theta = config.positive(family.rope_theta, family.ropes_by_window ? 1e6 : 1e4),
+                      .partial_factor = config.positive(family.rotary_factor, family.default_rotary_factor),
+                      .may_be_partial = family.partial_rotary,
+                      .head_dim = out.head_dim,
+                      .max_position_embeddings = out.max_position_embeddings};
+  if (!family.partial_rotary && context.partial_factor != 1)
+    config.fail(family.rotary_factor, "must be 1 for this family");
   const char* key = config.find("rope_parameters") != nullptr ? "rope_parameters" : "rope_scaling";
-  const json* parameters = config.find(key);
-  if (parameters == nullptr) return rope;
-  if (!parameters->is_object()) config.fail(key, "must be an object, got " + parameters->dump());
-
-  const ConfigReader scaling(*parameters, origin, std::string(key) + ".");
-  rope.theta = scaling.positive("rope_theta", rope.theta);
-  const char* type_key = scaling.find("rope_type") != nullptr ? "rope_type" : "type";
-  const std::string type = scaling.text(type_key, "default");
-  if (type == "default") return rope;
-  if (type == "linear") {
-    rope.type = RopeConfig::Type::kLinear;
-  } else if (type == "dynamic") {
-    rope.type = RopeConfig::Type::kDynamic;
-  } else if (type == "llama3") {
-    rope.type = RopeConfig::Type::kLlama3;
-    rope.low_freq_factor = scaling.positive("low_freq_factor");
-    rope.high_freq_factor = scaling.positive("high_freq_factor");
-    if (rope.high_freq_factor <= rope.low_freq_factor)
-      scaling.fail("high_freq_factor", "must be larger than low_freq_factor");
-    rope.original_max_position_embeddings = scaling.size("original_max_position_embeddings", max_position_embeddings);
-  } else {
-    scaling.fail(type_key, "is '" + type + "', which is not supported; supported: default, linear, dynamic, llama3");
+  if (!family.ropes_by_window) {
+    out.ropes = {read_rope(config, key, context)};
+    return;
   }
-  rope.factor = scaling.positive("factor");
-  if (const json* partial = scaling.find("partial_rotary_factor"); partial != nullptr && *partial != 1.0)
-    scaling.fail("partial_rotary_factor", "must be 1 for this family, got " + partial->dump());
-  return rope;
+  RopeContext local = context;
+  local.theta = config.positive("rope_local_base_freq", 1e4);
+  if (key == std::string_view("rope_scaling")) {
+    out.ropes = {read_rope(config, key, context), read_rope(config, "", local)};
+    return;
+  }
+  const ConfigReader parameters = config.object(key);
+  out.ropes = {read_rope(parameters, "full_attention", context), read_rope(parameters, "sliding_attention", local)};
+}
+
+/// What would change the computation in a way that nobody here implements.
+void refuse_the_rest(const ConfigReader& config, const Family& family) {
+  if (config.find("quantization_config") != nullptr)
+    config.fail("quantization_config", "is set, but quantised weights are not supported; save the model unquantised");
+  for (const char* key : {"use_bidirectional_attention", "add_cross_attention"})
+    if (config.flag(key, false)) config.fail(key, "is true, which is not supported");
+  // transformers reads the key for Gemma 3, too, but its attention ignores it.
+  if (!family.reads_attention_cap && config.find("attn_logit_softcapping") != nullptr)
+    config.fail("attn_logit_softcapping", "is set, which is not supported for this family");
+}
+
+std::optional<double> soft_cap(const ConfigReader& config, std::string_view key, std::optional<double> fallback) {
+  if (!config.has(key)) return fallback;
+  return config.find(key) == nullptr ? std::nullopt : std::optional(config.positive(key));
 }
 
 }  // namespace
@@ -132,40 +180,29 @@ ModelConfig parse_model_config(std::string_view text, std::string_view origin) {
 
   ModelConfig out;
   out.family = config.text("model_type", "");
-  if (out.family != "llama" && out.family != "mistral")
-    config.fail("model_type", "is '" + out.family + "', which is not supported; supported: llama, mistral");
-  if (config.find("quantization_config") != nullptr)
-    config.fail("quantization_config", "is set, but quantised weights are not supported; save the model unquantised");
-  if (const std::string act = config.text("hidden_act", "silu"); act != "silu")
-    config.fail("hidden_act", "is '" + act + "', which is not supported; supported: silu");
-
-  out.vocab_size = config.size("vocab_size");
-  out.hidden_size = config.size("hidden_size");
-  out.intermediate_size = config.size("intermediate_size");
-  out.num_layers = config.size("num_hidden_layers");
-  out.num_heads = config.size("num_attention_heads");
-  out.num_kv_heads = config.size("num_key_value_heads", out.family == "mistral" ? 8 : out.num_heads);
-  if (out.num_heads % out.num_kv_heads != 0)
-    config.fail("num_key_value_heads", "must divide num_attention_heads (" + std::to_string(out.num_heads) + "), got " +
-                                           std::to_string(out.num_kv_heads));
-  if (config.find("head_dim") == nullptr && out.hidden_size % out.num_heads != 0)
-    config.fail("hidden_size", "must be a multiple of num_attention_heads where head_dim is not given, got " +
-                                   std::to_string(out.hidden_size));
-  out.head_dim = config.size("head_dim", out.hidden_size / out.num_heads);
-  if (out.head_dim % 2 != 0)
-    config.fail("head_dim", "must be even for rotary embeddings, got " + std::to_string(out.head_dim));
-  out.max_position_embeddings = config.size("max_position_embeddings", out.family == "mistral" ? 131072 : 2048);
-  out.rms_norm_eps = config.positive("rms_norm_eps", 1e-6);
-  out.tie_word_embeddings = config.flag("tie_word_embeddings", false);
-  if (out.family == "llama") {
-    out.attention_bias = config.flag("attention_bias", false);
-    out.mlp_bias = config.flag("mlp_bias", false);
-  } else if (const json* window = root.contains("sliding_window") ? &root["sliding_window"] : nullptr) {
-    if (!window->is_null()) out.sliding_window = config.size("sliding_window");
-  } else {
-    out.sliding_window = 4096;  // what transformers assumes where a mistral config does not say
-  }
-  out.rope = read_rope(config, origin, out.max_position_embeddings);
+  const Family* found = find_family(out.family);
+  if (found == nullptr)
+    config.fail("model_type", "is " + quote(out.family) + ", which is not supported; supported: " + family_names());
+  const Family& family = *found;
+  refuse_the_rest(config, family);
+  read_sizes(config, family, out);
+  read_biases(config, family, out);
+  out.norm = family.norm;
+  out.norm_eps = config.positive(family.norm_eps, family.default_norm_eps);
+  out.pre_norm = family.pre_norm;
+  out.post_norm = family.post_norm;
+  out.qk_norm = family.qk_norm;
+  out.gated_mlp = family.gated_mlp;
+  out.activation = read_activation(config, family);
+  out.parallel_residual = family.reads_parallel && config.flag("use_parallel_residual", true);
+  out.tie_word_embeddings = config.flag("tie_word_embeddings", family.default_tied);
+  if (family.scales_embeddings) out.embedding_scale = std::sqrt(static_cast<double>(out.hidden_size));
+  if (family.reads_attention_cap)
+    out.attention_soft_cap = soft_cap(config, "attn_logit_softcapping", family.default_attention_cap);
+  if (family.reads_logit_cap)
+    out.logit_soft_cap = soft_cap(config, "final_logit_softcapping", family.default_logit_cap);
+  read_ropes(config, family, out);
+  read_layers(config, family, out);
   out.eos_token_ids = config.ids("eos_token_id");
   out.dtype = config.text("dtype", config.text("torch_dtype", ""));
   return out;

@@ -2,6 +2,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+
 namespace titer {
 
 void check_ids(const ModelConfig& config, const at::Tensor& ids, std::string_view where) {
@@ -13,11 +15,16 @@ void check_ids(const ModelConfig& config, const at::Tensor& ids, std::string_vie
   TORCH_CHECK_INDEX(false, "[", where, "] token id ", culprit, " is outside the vocabulary of ", config.vocab_size);
 }
 
+std::optional<int64_t> max_length(const ModelConfig& config) {
+  const auto is_dynamic = [](const RopeConfig& rope) { return rope.type == RopeConfig::Type::kDynamic; };
+  if (std::any_of(config.ropes.begin(), config.ropes.end(), is_dynamic)) return std::nullopt;
+  return config.max_position_embeddings;
+}
+
 void check_length(const ModelConfig& config, int64_t length, std::string_view where) {
-  TORCH_CHECK_VALUE(length <= config.max_position_embeddings ||
-                        config.rope.type == RopeConfig::Type::kDynamic,  // grows past what it was trained with
-                    "[", where, "] the sequence has ", length, " tokens, the model takes at most ",
-                    config.max_position_embeddings);
+  const std::optional<int64_t> limit = max_length(config);
+  TORCH_CHECK_VALUE(!limit || length <= *limit, "[", where, "] the sequence has ", length,
+                    " tokens, the model takes at most ", limit.value_or(0));
 }
 
 }  // namespace titer

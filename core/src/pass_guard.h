@@ -7,6 +7,7 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
+#include <optional>
 #include <string_view>
 
 #include <titer/core/model_config.h>
@@ -28,7 +29,10 @@ class PassGuard {
 /// Throws TypeError unless ids are int64, IndexError naming the first id outside the vocabulary.
 void check_ids(const ModelConfig& config, const at::Tensor& ids, std::string_view where);
 
-/// Throws ValueError if a sequence is longer than the model's positions.
+/// Longest sequence in tokens; none where dynamic scaling lets sequences grow past what the model was trained with.
+std::optional<int64_t> max_length(const ModelConfig& config);
+
+/// Throws ValueError if a sequence is longer than that.
 void check_length(const ModelConfig& config, int64_t length, std::string_view where);
 
 }  // namespace titer

@@ -4,7 +4,6 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
@@ -18,6 +17,7 @@
 #include "attention.h"
 #include "cost_meter.h"
 #include "decoder.h"
+#include "embedding.h"
 #include "pass_guard.h"
 #include "session_checks.h"
 
@@ -29,11 +29,12 @@ at::Tensor all_logits(const CausalLM& model, const at::Tensor& embeddings) {
   const int64_t batch = embeddings.size(0);
   const int64_t length = embeddings.size(1);
   const at::Tensor positions = at::arange(length, embeddings.options().dtype(at::kLong)).repeat({batch});
-  const Rotary rotary = make_rotary(model.config(), positions, length, model.dtype());
+  const Rotaries rotaries = make_rotaries(model.config(), positions, length, model.dtype());
   SequenceAttention attention(model.config(), /*cache=*/nullptr, batch, /*cached=*/0, /*store=*/0);
-  const at::Tensor hidden = decode(model, embeddings.flatten(0, 1), rotary, attention, /*workspace=*/nullptr);
+  const at::Tensor hidden =
+      decode(model, place(model, embeddings.flatten(0, 1), positions), rotaries, attention, /*workspace=*/nullptr);
   check_hidden_finite(hidden);
-  return at::linear(hidden, model.weights().lm_head).view({batch, length, -1}).to(at::kFloat);
+  return logits(model, hidden).view({batch, length, -1}).to(at::kFloat);
 }
 
 CandidateScores losses_of(const at::Tensor& logits, const at::Tensor& target_ids, const TargetObjective& objective) {

@@ -1,5 +1,5 @@
 // Rotary position embedding (arXiv 2104.09864) and its scaled variants: linear (position interpolation, arXiv
-// 2306.15595), dynamic NTK, and the piecewise scaling of Llama 3.1.
+// 2306.15595), dynamic NTK, the piecewise scaling of Llama 3.1, and LongRoPE (arXiv 2402.13753).
 #include "rope.h"
 
 #include <ATen/TensorOperators.h>
@@ -10,6 +10,7 @@
 #include <ATen/ops/outer.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/reciprocal.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 
 #include <algorithm>
@@ -18,17 +19,21 @@
 namespace titer {
 namespace {
 
-at::Tensor inverse_frequencies(const ModelConfig& config, int64_t seq_len) {
-  const RopeConfig& rope = config.rope;
-  const auto dim = static_cast<double>(config.head_dim);
+at::Tensor inverse_frequencies(const ModelConfig& config, const RopeConfig& rope, int64_t seq_len) {
+  const auto dim = static_cast<double>(rope.rotary_dim);
   double base = rope.theta;
   if (rope.type == RopeConfig::Type::kDynamic) {
     const auto trained = static_cast<double>(config.max_position_embeddings);
     const double length = std::max(static_cast<double>(seq_len), trained);
     base *= std::pow(rope.factor * length / trained - (rope.factor - 1), dim / (dim - 2));
   }
-  const at::Tensor exponents = at::arange(0, config.head_dim, 2, at::kFloat).div_(dim);
-  at::Tensor frequencies = at::pow(base, exponents).reciprocal_();
+  const at::Tensor exponents = at::arange(0, rope.rotary_dim, 2, at::kFloat).div_(dim);
+  const at::Tensor periods = at::pow(base, exponents);
+  if (rope.type == RopeConfig::Type::kLongRope) {
+    const auto& factors = seq_len > rope.original_max_position_embeddings ? rope.long_factors : rope.short_factors;
+    return periods.mul(at::tensor(factors, at::kFloat)).reciprocal_();
+  }
+  at::Tensor frequencies = periods.reciprocal();
   if (rope.type == RopeConfig::Type::kLinear) frequencies.div_(rope.factor);
   if (rope.type == RopeConfig::Type::kLlama3) {
     const auto context = static_cast<double>(rope.original_max_position_embeddings);
@@ -44,28 +49,43 @@ at::Tensor inverse_frequencies(const ModelConfig& config, int64_t seq_len) {
   return frequencies;
 }
 
-}  // namespace
-
-Rotary make_rotary(const ModelConfig& config, const at::Tensor& positions, int64_t seq_len, at::ScalarType dtype) {
-  const at::Tensor frequencies = inverse_frequencies(config, seq_len).to(positions.device());
+Rotary make_rotary(const ModelConfig& config, const RopeConfig& rope, const at::Tensor& positions, int64_t seq_len,
+                   at::ScalarType dtype) {
+  const at::Tensor frequencies = inverse_frequencies(config, rope, seq_len).to(positions.device());
   const at::Tensor angles = at::outer(positions.to(at::kFloat), frequencies);
-  return {angles.cos().to(dtype), angles.sin().to(dtype)};
+  return {(angles.cos() * rope.attention_factor).to(dtype), (angles.sin() * rope.attention_factor).to(dtype)};
 }
 
-Rotary make_step_rotary(const ModelConfig& config, const at::Tensor& positions, at::ScalarType dtype) {
-  if (config.rope.type != RopeConfig::Type::kDynamic) return make_rotary(config, positions, 0, dtype);
-  std::vector<at::Tensor> cos, sin;
-  for (int64_t row = 0; row < positions.size(0); ++row) {
-    const at::Tensor position = positions.narrow(0, row, 1);
-    const Rotary one = make_rotary(config, position, position.item<int64_t>() + 1, dtype);
-    cos.push_back(one.cos);
-    sin.push_back(one.sin);
+}  // namespace
+
+Rotaries make_rotaries(const ModelConfig& config, const at::Tensor& positions, int64_t seq_len, at::ScalarType dtype) {
+  Rotaries out;
+  for (const RopeConfig& rope : config.ropes) out.push_back(make_rotary(config, rope, positions, seq_len, dtype));
+  return out;
+}
+
+Rotaries make_step_rotaries(const ModelConfig& config, const at::Tensor& positions, at::ScalarType dtype) {
+  Rotaries out;
+  for (const RopeConfig& rope : config.ropes) {
+    if (!rope.depends_on_length()) {
+      out.push_back(make_rotary(config, rope, positions, 0, dtype));
+      continue;
+    }
+    std::vector<at::Tensor> cos, sin;
+    for (int64_t row = 0; row < positions.size(0); ++row) {
+      const at::Tensor position = positions.narrow(0, row, 1);
+      const Rotary one = make_rotary(config, rope, position, position.item<int64_t>() + 1, dtype);
+      cos.push_back(one.cos);
+      sin.push_back(one.sin);
+    }
+    out.push_back({at::cat(cos), at::cat(sin)});
   }
-  return {at::cat(cos), at::cat(sin)};
+  return out;
 }
 
 at::Tensor apply_rotary(const at::Tensor& x, const Rotary& rotary, const at::Tensor& out) {
-  const int64_t half = x.size(-1) / 2;
+  const int64_t half = rotary.cos.size(1);
+  const int64_t rest = x.size(-1) - 2 * half;
   std::vector<int64_t> table_shape(static_cast<size_t>(x.dim()), 1);
   table_shape.front() = x.size(0);
   table_shape.back() = half;
@@ -73,11 +93,16 @@ at::Tensor apply_rotary(const at::Tensor& x, const Rotary& rotary, const at::Ten
   const at::Tensor sin = rotary.sin.view(table_shape);
   const at::Tensor first = x.narrow(-1, 0, half);
   const at::Tensor second = x.narrow(-1, half, half);
-  if (!out.defined()) return at::cat({first * cos - second * sin, second * cos + first * sin}, -1);
+  if (!out.defined()) {
+    std::vector<at::Tensor> parts{first * cos - second * sin, second * cos + first * sin};
+    if (rest > 0) parts.push_back(x.narrow(-1, 2 * half, rest));
+    return at::cat(parts, -1);
+  }
   at::Tensor out_first = out.narrow(-1, 0, half);
   at::Tensor out_second = out.narrow(-1, half, half);
   at::mul_out(out_first, first, cos).addcmul_(second, sin, -1);
   at::mul_out(out_second, second, cos).addcmul_(first, sin);
+  if (rest > 0) out.narrow(-1, 2 * half, rest).copy_(x.narrow(-1, 2 * half, rest));
   return out;
 }
 

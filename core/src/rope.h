@@ -5,24 +5,29 @@
 
 #include <titer/core/model_config.h>
 
+#include <vector>
+
 namespace titer {
 
-/// Cosines and sines of the angles of some rows, [N, hd/2] each, in the model's dtype.
+/// Cosines and sines of the angles of some rows, [N, rotary_dim / 2] each, in the model's dtype.
 struct Rotary {
   at::Tensor cos;
   at::Tensor sin;
 };
 
+/// One for each of the model's ropes; none where positions are learned.
+using Rotaries = std::vector<Rotary>;
+
 /// Angles for `positions` [N] int64. Frequencies are float32, as in transformers.
 ///
-/// @param seq_len  length of the whole sequence that the rows belong to; only dynamic scaling depends on it
-Rotary make_rotary(const ModelConfig& config, const at::Tensor& positions, int64_t seq_len, at::ScalarType dtype);
+/// @param seq_len  length of the whole sequence that the rows belong to, for the ropes that depend on it
+Rotaries make_rotaries(const ModelConfig& config, const at::Tensor& positions, int64_t seq_len, at::ScalarType dtype);
 
 /// The same for rows that are each the last of their own sequence: a decoding step.
-Rotary make_step_rotary(const ModelConfig& config, const at::Tensor& positions, at::ScalarType dtype);
+Rotaries make_step_rotaries(const ModelConfig& config, const at::Tensor& positions, at::ScalarType dtype);
 
-/// Rotates x [N, ..., hd] by the angles of its row. Writes to `out` (same shape, any strides) where it is defined,
-/// which must not be used where a gradient is wanted.
+/// Rotates the leading rotary_dim dimensions of x [N, ..., hd] by the angles of its row. Writes to `out` (same shape,
+/// any strides) where it is defined, which must not be used where a gradient is wanted.
 at::Tensor apply_rotary(const at::Tensor& x, const Rotary& rotary, const at::Tensor& out = {});
 
 }  // namespace titer

@@ -8,24 +8,14 @@
 #include <ATen/ops/lerp.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 namespace titer {
 namespace {
 
-constexpr double kHidden = -std::numeric_limits<double>::infinity();
-
 // Rows that attend together: bounds what one attention allocates, however many candidates share a first change.
 constexpr int64_t kGroupRows = 256;
-
-/// [M * G, K] additive mask from a boolean [M, K]: the G query heads of a key head are consecutive rows.
-at::Tensor additive_mask(const at::Tensor& hidden, int64_t group, const at::TensorOptions& options) {
-  return at::zeros(hidden.sizes(), options).masked_fill_(hidden, kHidden).repeat_interleave(group, 0);
-}
 
 }  // namespace
 
@@ -68,13 +58,17 @@ void SharedPrefixAttention::attend_group(const CandidateGroup& group, int64_t la
   const int64_t candidates = group.candidates;
   const int64_t query_rows = q.size(0) / candidates;  // per candidate
   const int64_t heads = config_.num_heads / config_.num_kv_heads;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+  const LayerConfig& shape = config_.layers[static_cast<size_t>(layer)];
+  const auto partial = [&](const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                           const at::Tensor& mask) {
+    return partial_attention(queries, keys, values, mask, shape.attention_scale, config_.attention_soft_cap);
+  };
 
   const auto own = [&](const at::Tensor& x) { return x.unflatten(0, {candidates, group.rows}).transpose(1, 2); };
   const at::Tensor by_head = q.transpose(0, 1);  // [Hkv, candidates * query_rows, G, hd]
   const at::Tensor own_q = by_head.unflatten(1, {candidates, query_rows}).transpose(0, 1).flatten(2, 3);
   const auto [own_out, own_lse] =
-      partial_attention(own_q, own(k), own(v), own_mask(group, query_rows, q.options()), scale);
+      partial(own_q, own(k), own(v), own_mask(group, query_rows, shape.sliding_window, q.options()));
   // [candidates, Hkv, query_rows * G, ...] -> [candidates * query_rows, Hkv, G, ...]
   const auto from_own = [&](const at::Tensor& x) {
     return x.unflatten(2, {query_rows, heads}).transpose(1, 2).flatten(0, 1);
@@ -85,17 +79,17 @@ void SharedPrefixAttention::attend_group(const CandidateGroup& group, int64_t la
   }
 
   at::Tensor mask, blind;
-  if (windowed(group)) {
+  if (shape.sliding_window && *shape.sliding_window < group.visible + group.rows) {
     const auto options = q.options().dtype(at::kLong);
     const int64_t first = group.visible + group.rows - query_rows;  // position of a candidate's first query
     const at::Tensor query = at::arange(first, first + query_rows, options).unsqueeze(1);
-    const at::Tensor hidden = at::arange(group.visible, options).unsqueeze(0).le(query - *config_.sliding_window);
-    mask = additive_mask(hidden, heads, q.options()).repeat({candidates, 1});
+    const at::Tensor hidden = at::arange(group.visible, options).unsqueeze(0).le(query - *shape.sliding_window);
+    mask = additive_mask(hidden, q.options()).repeat_interleave(heads, 0).repeat({candidates, 1});
     blind = hidden.all(1).repeat({candidates}).view({-1, 1, 1});  // queries that see nothing of the prefix
   }
   const auto prefix = [&](const at::Tensor& x) { return x.select(0, layer).narrow(2, 0, group.visible); };
   const auto [prefix_out, prefix_lse] =
-      partial_attention(by_head.flatten(1, 2).unsqueeze(0), prefix(prefix_.k), prefix(prefix_.v), mask, scale);
+      partial(by_head.flatten(1, 2).unsqueeze(0), prefix(prefix_.k), prefix(prefix_.v), mask);
   // [1, Hkv, candidates * query_rows * G, ...] -> [candidates * query_rows, Hkv, G, ...]
   const auto from_prefix = [&](const at::Tensor& x) {
     return x.squeeze(0).unflatten(1, {candidates * query_rows, heads}).transpose(0, 1);
@@ -110,20 +104,17 @@ void SharedPrefixAttention::attend_group(const CandidateGroup& group, int64_t la
 }
 
 const at::Tensor& SharedPrefixAttention::own_mask(const CandidateGroup& group, int64_t query_rows,
-                                                  const at::TensorOptions& options) {
-  at::Tensor& mask = own_masks_[{group.rows, query_rows}];
+                                                  std::optional<int64_t> window, const at::TensorOptions& options) {
+  at::Tensor& mask = own_masks_[{group.rows, query_rows, window.value_or(0)}];
   if (!mask.defined()) {
     const at::Tensor query = at::arange(group.rows - query_rows, group.rows, options.dtype(at::kLong)).unsqueeze(1);
     const at::Tensor key = at::arange(group.rows, options.dtype(at::kLong)).unsqueeze(0);
     at::Tensor hidden = key.gt(query);
-    if (config_.sliding_window) hidden.logical_or_(key.le(query - *config_.sliding_window));
-    mask = additive_mask(hidden, config_.num_heads / config_.num_kv_heads, options);
+    if (window) hidden.logical_or_(key.le(query - *window));
+    // The query heads of a key head are consecutive rows.
+    mask = additive_mask(hidden, options).repeat_interleave(config_.num_heads / config_.num_kv_heads, 0);
   }
   return mask;
-}
-
-bool SharedPrefixAttention::windowed(const CandidateGroup& group) const {
-  return config_.sliding_window && *config_.sliding_window < group.visible + group.rows;
 }
 
 double SharedPrefixAttention::flops() const {

@@ -4,7 +4,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
-#include <utility>
+#include <optional>
+#include <tuple>
 #include <vector>
 
 #include "attention.h"
@@ -35,8 +36,8 @@ class SharedPrefixAttention final : public LayerAttention {
  private:
   void attend_group(const CandidateGroup& group, int64_t layer, const at::Tensor& q, const at::Tensor& k,
                     const at::Tensor& v, at::Tensor out);
-  const at::Tensor& own_mask(const CandidateGroup& group, int64_t query_rows, const at::TensorOptions& options);
-  bool windowed(const CandidateGroup& group) const;
+  const at::Tensor& own_mask(const CandidateGroup& group, int64_t query_rows, std::optional<int64_t> window,
+                             const at::TensorOptions& options);
 
   const ModelConfig& config_;
   const KvCache& prefix_;
@@ -44,7 +45,7 @@ class SharedPrefixAttention final : public LayerAttention {
   int64_t outputs_;
   Workspace& workspace_;
   at::Tensor output_rows_;
-  std::map<std::pair<int64_t, int64_t>, at::Tensor> own_masks_;  // by (own rows, query rows)
+  std::map<std::tuple<int64_t, int64_t, int64_t>, at::Tensor> own_masks_;  // by (own rows, query rows, window or 0)
 };
 
 }  // namespace titer

@@ -275,7 +275,7 @@ def test_a_malformed_index_is_refused(sharded: Path, content: str) -> None:
         ({"rope_parameters": 3}, "'rope_parameters' must be an object"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}},
          r"partial_rotary_factor"),
-        ({"hidden_act": "gelu"}, "'hidden_act' is 'gelu', which is not supported"),
+        ({"hidden_act": "relu"}, "'hidden_act' is 'relu', which is not supported"),
         ({"quantization_config": {"quant_method": "gptq"}}, "'quantization_config' is set"),
         ({"vocab_size": ...}, "'vocab_size' is missing"),
         ({"vocab_size": 0}, "'vocab_size' must be a whole number from 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from scipy.stats import chisquare
 from transformers import AutoTokenizer, PreTrainedModel
 
 import titer
-from llama_cases import CASES, VOCABULARY, make_module, pair, tokenizer
+from model_cases import CASES, VOCABULARY, make_module, pair, tokenizer
 from titer._titer import generate_ids
 from transformers_oracle import forget_growth
 
@@ -66,7 +67,7 @@ def test_greedy_equals_transformers_token_for_token(case: str) -> None:
     assert generate_ids(model, prompts, max_new_tokens=12) == expected
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("dynamic rope beyond")])
+@pytest.mark.parametrize("case", [case for case in CASES if "rope beyond" not in case])
 def test_greedy_takes_the_best_token_of_whole_passes(case: str) -> None:
     """Without a cache on the other side: that of transformers forgets to forget with a window of one."""
     model = pair(case).model
@@ -91,6 +92,11 @@ def test_smollm2_greedy_equals_transformers_on_20_prompts(
         assert titer.generate(model, question, max_new_tokens=8) == answer
 
 
+@cache
+def in_float64(case: str) -> titer.Model:
+    return titer.load_model(make_module(**CASES[case]).double(), tokenizer=tokenizer())
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.sampled_from(list(CASES)),
@@ -102,14 +108,40 @@ def test_smollm2_greedy_equals_transformers_on_20_prompts(
 def test_an_answer_does_not_depend_on_the_rest_of_the_batch(
     case: str, count: int, seed: int, temperature: float, max_new_tokens: int
 ) -> None:
-    model = pair(case).model
+    model = in_float64(case)  # a draw next to a border may not fall on its other side by the rounding of other shapes
     prompts = random_prompts(count, seed)
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     answers = generate_ids(model, prompts, **options)
     assert generate_ids(model, prompts[: count // 2 + 1], **options) == answers[: count // 2 + 1]
     assert generate_ids(model, prompts[:1] + random_prompts(3, seed + 1), **options)[0] == answers[0]
-    if temperature == 0:
-        assert [generate_ids(model, [prompt], **options)[0] for prompt in prompts] == answers
+    for i, prompt in enumerate(prompts):
+        if prompt not in prompts[:i]:
+            assert generate_ids(model, [prompt], **options) == [answers[i]]
+
+
+def test_one_prompt_several_times_is_several_draws() -> None:
+    options = {"max_new_tokens": 8, "temperature": 1.5, "seed": 3}
+    answers = generate_ids(pair("biases").model, [[5, 6, 7]] * 20, **options)
+    assert len({tuple(answer) for answer in answers}) > 10
+
+
+def test_a_temperature_near_zero_is_greedy() -> None:
+    model = pair("biases").model
+    prompts = random_prompts(5, seed=4)
+    greedy = generate_ids(model, prompts, max_new_tokens=6)
+    assert generate_ids(model, prompts, max_new_tokens=6, temperature=1e-310) == greedy
+
+
+@pytest.mark.parametrize("length", [30, 39, 40])
+def test_an_answer_ends_where_the_context_does(length: int) -> None:
+    """The last token needs no position of its own."""
+    model = titer.load_model(make_module(max_position_embeddings=40, eos_token_id=None), tokenizer=tokenizer())
+    prompts = [[3] * length, [4] * 5]
+    answers = generate_ids(model, prompts, max_new_tokens=20)
+    assert [len(answer) for answer in answers] == [min(20, 41 - length), 20]
+    with pytest.raises(ValueError, match="41 tokens, the model takes at most 40"):
+        generate_ids(model, [[3] * 41])
+    assert len(generate_ids(model, [[3]], max_new_tokens=2**63 - 1)[0]) == 40
 
 
 def test_an_end_of_sequence_token_ends_its_own_answer_only() -> None:
@@ -211,7 +243,7 @@ def test_no_prompts_give_no_answers() -> None:
     ("prompts", "options", "error", "message"),
     [
         ([[3], []], {}, ValueError, r"\[generate\] prompt 1 is empty"),
-        ([[3] * 500], {"max_new_tokens": 13}, ValueError, "513 tokens, the model takes at most 512"),
+        ([[3] * 513], {}, ValueError, "513 tokens, the model takes at most 512"),
         ([[3, VOCABULARY]], {}, IndexError, "token id 320 is outside the vocabulary of 320"),
         ([[3, -1]], {}, IndexError, "token id -1"),
         ([[3]], {"max_new_tokens": 0}, ValueError, r"\[generate\] max_new_tokens must be at least 1, got 0"),

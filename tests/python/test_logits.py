@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 import titer
-from llama_cases import CASES, LLAMA3_ROPE, VOCABULARY, make_module, pair, tokenizer
+from model_cases import CASES, LLAMA3_ROPE, VOCABULARY, make_module, pair, tokenizer
 from transformers_oracle import all_logits, forget_growth
 
 ROPES: list[dict[str, Any]] = [
@@ -74,6 +74,10 @@ def test_logits_equal_transformers_on_random_configurations(
 @pytest.mark.parametrize("case", CASES)
 def test_logits_equal_transformers_for_every_case(case: str, length: int) -> None:
     assert_logits_equal(pair(case).model, pair(case).module, random_ids(2, length))
+
+
+def test_no_sequences_have_no_logits() -> None:
+    assert pair("biases").model(torch.empty(0, 5, dtype=torch.int64)).shape == (0, 5, VOCABULARY)
 
 
 def test_scaled_rope_changes_the_logits() -> None:

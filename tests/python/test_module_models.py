@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 import titer
-from llama_cases import make_module, tokenizer
+from model_cases import make_module, tokenizer
 from transformers_oracle import all_logits
 
 
@@ -180,6 +180,6 @@ def test_a_missing_weight_is_refused_by_name(module: PreTrainedModel) -> None:
 
 
 def test_an_unknown_family_is_refused_by_name() -> None:
-    module = make_module(model_type="qwen2", sliding_window=None)
-    with pytest.raises(ValueError, match=r"'model_type' is 'qwen2', which is not supported"):
+    module = make_module(model_type="starcoder2")
+    with pytest.raises(ValueError, match=r"'model_type' is 'starcoder2', which is not supported"):
         titer.load_model(module, tokenizer=tokenizer())

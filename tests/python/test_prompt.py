@@ -14,7 +14,7 @@ from tokenizers.models import BPE
 from transformers import AutoTokenizer
 
 import titer
-from llama_cases import VOCABULARY, pair, tokenizer
+from model_cases import VOCABULARY, pair, tokenizer
 from tiny_models import train_tokenizer, write_tiny_llama
 from titer.chat import ChatTemplate
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import titer
-from llama_cases import CASES, VOCABULARY, make_module, pair, random_slots, tokenizer
+from model_cases import CASES, VOCABULARY, make_module, pair, random_slots, tokenizer
 from transformers_oracle import OBJECTIVES, Objective, score
 
 TOLERANCE = 1e-4  # nats, and logits for carlini_wagner
@@ -194,9 +194,11 @@ def test_candidates_of_any_strides() -> None:
     assert torch.equal(session.losses(wide), session.losses(slots))
 
 
-def test_bfloat16_errs_no_more_than_transformers() -> None:
-    narrow = make_module(seed=3, num_hidden_layers=3).to(torch.bfloat16)
-    wide = make_module(seed=3, num_hidden_layers=3).to(torch.bfloat16).to(torch.float32)
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "olmo2", "gpt2"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bit_types_err_no_more_than_transformers(model_type: str, dtype: torch.dtype) -> None:
+    narrow = make_module(seed=3, model_type=model_type, num_hidden_layers=3).to(dtype)
+    wide = make_module(seed=3, model_type=model_type, num_hidden_layers=3).to(dtype).to(torch.float32)
     prompt = open_prompt("infix")
     session = titer.CandidateScorer(titer.load_model(narrow, tokenizer=tokenizer()), prompt)
     slots = random_slots(prompt, 100, 2, seed=1)

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import titer
-from llama_cases import make_module, pair, random_slots, tokenizer
+from model_cases import make_module, pair, random_slots, tokenizer
 from test_scorer import open_prompt
 from titer._titer import generate_ids
 

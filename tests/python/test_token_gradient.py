@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import titer
-from llama_cases import CASES, make_module, pair, random_slots, tokenizer
+from model_cases import CASES, make_module, pair, random_slots, tokenizer
 from op_recorder import OpRecorder
 from test_scorer import SHAPES, open_prompt
 from titer.chat import ChatTemplate

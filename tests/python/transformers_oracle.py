@@ -39,17 +39,20 @@ def token_gradient(
     module: PreTrainedModel, prompt: titer.Prompt, slot_ids: Sequence[int] | torch.Tensor, **objective: str | float
 ) -> torch.Tensor:
     """Return the gradient [S, V] of the loss with respect to a one-hot encoding of the slot [S]."""
-    weight = module.get_input_embeddings().weight
-    one_hot = torch.nn.functional.one_hot(torch.as_tensor(slot_ids), len(weight)).to(weight.dtype).requires_grad_()
-    logits = _forward(module, _embed(module, prompt, (one_hot @ weight)[None]))
+    embedding = module.get_input_embeddings()
+    one_hot = torch.nn.functional.one_hot(torch.as_tensor(slot_ids), len(embedding.weight))
+    one_hot = one_hot.to(embedding.weight.dtype).requires_grad_()
+    scale = getattr(embedding, "scalar_embed_scale", 1.0)  # Gemma's embedding multiplies what it looks up
+    logits = _forward(module, _embed(module, prompt, (one_hot @ embedding.weight * scale)[None]))
     loss, _ = _objective(logits, torch.tensor(prompt.target_ids), **objective)
     return torch.autograd.grad(loss.sum(), one_hot)[0].float()
 
 
 def forget_growth(module: PreTrainedModel) -> None:
     """Undo what dynamic rope remembers of the longest sequence so far, which titer does not."""
-    rotary = module.model.rotary_emb
-    module.model.rotary_emb = type(rotary)(module.config)
+    base = module.base_model
+    if hasattr(base, "rotary_emb"):
+        base.rotary_emb = type(base.rotary_emb)(module.config)
 
 
 def _forward(module: PreTrainedModel, embeddings: torch.Tensor) -> torch.Tensor:

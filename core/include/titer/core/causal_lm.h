@@ -20,19 +20,30 @@ struct LinearWeights {
   at::Tensor bias;
 };
 
-struct LayerWeights {
-  at::Tensor attention_norm;  ///< [d]
-  LinearWeights q, k, v, o;   ///< [H*hd, d], [Hkv*hd, d], [Hkv*hd, d], [d, H*hd]
-  at::Tensor mlp_norm;        ///< [d]
-  LinearWeights gate, up;     ///< [f, d]
-  LinearWeights down;         ///< [d, f]
+/// `weight` and, for LayerNorm, `bias`, as wide as what is normalised; undefined where the family has none there.
+struct NormWeights {
+  at::Tensor weight;
+  at::Tensor bias;
 };
 
+struct LayerWeights {
+  NormWeights attention_norm, post_attention_norm;  ///< [d]
+  LinearWeights q, k, v;                            ///< [H*hd, d], [Hkv*hd, d], [Hkv*hd, d]
+  LinearWeights qkv;                                ///< [H*3*hd, d], head by head, instead of q, k and v
+  NormWeights q_norm, k_norm;                       ///< [hd], or [H*hd] and [Hkv*hd]
+  LinearWeights o;                                  ///< [d, H*hd]
+  NormWeights mlp_norm, post_mlp_norm;              ///< [d]
+  LinearWeights gate, up;                           ///< [f, d]; gate is undefined where the MLP has none
+  LinearWeights down;                               ///< [d, f]
+};
+
+/// Views of what the source gave, whatever is fused or transposed there.
 struct ModelWeights {
   at::Tensor embedding;  ///< [V, d]
+  at::Tensor positions;  ///< [max_position_embeddings, d], where positions are learned
   std::vector<LayerWeights> layers;
-  at::Tensor final_norm;  ///< [d]
-  at::Tensor lm_head;     ///< [V, d]; the embedding itself where the two are tied
+  NormWeights final_norm;  ///< [d]
+  at::Tensor lm_head;      ///< [V, d]; the embedding itself where the two are tied
 };
 
 /// Gives the parameter of a name ("model.layers.0.self_attn.q_proj.weight"), or an undefined tensor.
@@ -55,6 +66,10 @@ class TITER_EXPORT CausalLM {
   int64_t weight_bytes() const;
   /// Number of all parameters, tied ones once.
   int64_t num_parameters() const;
+
+  /// A short text that differs between models: family, dtype, and a hash of the shapes and of a sample of every
+  /// parameter's values. Not a signature: who wants two models to share it can make them.
+  std::string fingerprint() const;
 
   /// Logits of whole sequences, without caches or gradients.
   ///

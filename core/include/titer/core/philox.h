@@ -15,7 +15,7 @@ namespace titer {
 enum class RandomPurpose : std::uint32_t {
   kSlotInitialisation = 1,  ///< the slot's first token ids
   kCandidateSampling = 2,   ///< positions and tokens of a search step's candidates; item = draw
-  kGeneration = 3,          ///< sampled decoding; item = row, step = position
+  kGeneration = 3,          ///< sampled decoding; item = stream of the prompt, step = position
   kParameterInitialisation = 4,
   kDataOrder = 5,
 };

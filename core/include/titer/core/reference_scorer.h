@@ -1,5 +1,5 @@
 // The oracle of CandidateScorer: whole padded sequences, full logits, autograd through an explicit one-hot. Slow and
-// plain; for tests and for checking a result, not for attacks.
+// plain; for tests and for checking a result, not for attacks. Its cost counts queries and tokens only.
 #pragma once
 
 #include <memory>

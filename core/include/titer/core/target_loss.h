@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 
 #include <titer/export.h>
 
@@ -30,7 +31,8 @@ struct TargetLoss {
 /// @param hidden      [B * T, d], row b * T + t predicts target token t of answer b
 /// @param lm_head     [V, d]
 /// @param target_ids  [T] int64
+/// @param soft_cap    logits x become cap * tanh(x / cap); such logits are formed, a few rows at a time
 TITER_EXPORT TargetLoss target_loss(const at::Tensor& hidden, const at::Tensor& lm_head, const at::Tensor& target_ids,
-                                    const TargetObjective& objective);
+                                    const TargetObjective& objective, std::optional<double> soft_cap = std::nullopt);
 
 }  // namespace titer
