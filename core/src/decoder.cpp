@@ -27,8 +27,9 @@ at::Tensor linear(const at::Tensor& x, const LinearWeights& w, Workspace* worksp
 /// residual + linear(x); in place where no gradient is wanted, so that the GEMM itself does the addition.
 at::Tensor add_linear(at::Tensor residual, const at::Tensor& x, const LinearWeights& w, Workspace* workspace) {
   if (workspace == nullptr) return residual + at::linear(x, w.weight, w.bias);
-  residual.addmm_(x, w.weight.t());
-  return w.bias.defined() ? residual.add_(w.bias) : residual;
+  // A bias first joins the product, whose rounding is finer than the residual's.
+  if (w.bias.defined()) return residual.add_(linear(x, w, workspace, "block"));
+  return residual.addmm_(x, w.weight.t());
 }
 
 /// residual + norm(linear(x)), where the family normalises what a block gives.

@@ -142,6 +142,7 @@ void read_ropes(const ConfigReader& config, const Family& family, ModelConfig& o
   const char* key = config.find("rope_parameters") != nullptr ? "rope_parameters" : "rope_scaling";
   if (!family.ropes_by_window) {
     out.ropes = {read_rope(config, key, context)};
+    out.ropes[0].rotates_in_float32 = family.rotates_in_float32;
     return;
   }
   RopeContext local = context;

@@ -48,7 +48,8 @@ constexpr std::array kFamilies = {
 
     // arXiv 2501.00656
     Family{.name = "olmo2", .norm = Norm::kRmsWide, .pre_norm = false, .post_norm = true,
-           .qk_norm = QkNorm::kProjection, .attention_bias = Bias::kFlag, .default_norm_eps = 1e-5},
+           .qk_norm = QkNorm::kProjection, .attention_bias = Bias::kFlag, .rotates_in_float32 = true,
+           .default_norm_eps = 1e-5},
 
     // Radford et al. 2019
     Family{.name = "gpt2", .norm = Norm::kLayer, .gated_mlp = false, .attention_bias = Bias::kAll,

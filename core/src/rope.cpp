@@ -53,7 +53,8 @@ Rotary make_rotary(const ModelConfig& config, const RopeConfig& rope, const at::
                    at::ScalarType dtype) {
   const at::Tensor frequencies = inverse_frequencies(config, rope, seq_len).to(positions.device());
   const at::Tensor angles = at::outer(positions.to(at::kFloat), frequencies);
-  return {(angles.cos() * rope.attention_factor).to(dtype), (angles.sin() * rope.attention_factor).to(dtype)};
+  const at::ScalarType kept = rope.rotates_in_float32 ? at::kFloat : dtype;
+  return {(angles.cos() * rope.attention_factor).to(kept), (angles.sin() * rope.attention_factor).to(kept)};
 }
 
 }  // namespace
@@ -96,8 +97,9 @@ at::Tensor apply_rotary(const at::Tensor& x, const Rotary& rotary, const at::Ten
   if (!out.defined()) {
     std::vector<at::Tensor> parts{first * cos - second * sin, second * cos + first * sin};
     if (rest > 0) parts.push_back(x.narrow(-1, 2 * half, rest));
-    return at::cat(parts, -1);
+    return at::cat(parts, -1).to(x.scalar_type());
   }
+  if (rotary.cos.scalar_type() != x.scalar_type()) return out.copy_(apply_rotary(x, rotary));
   at::Tensor out_first = out.narrow(-1, 0, half);
   at::Tensor out_second = out.narrow(-1, half, half);
   at::mul_out(out_first, first, cos).addcmul_(second, sin, -1);

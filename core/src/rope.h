@@ -9,7 +9,7 @@
 
 namespace titer {
 
-/// Cosines and sines of the angles of some rows, [N, rotary_dim / 2] each, in the model's dtype.
+/// Cosines and sines of the angles of some rows, [N, rotary_dim / 2] each, in the model's dtype or float32.
 struct Rotary {
   at::Tensor cos;
   at::Tensor sin;

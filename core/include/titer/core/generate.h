@@ -17,11 +17,9 @@ struct GenerateOptions {
   int64_t seed = 0;
 
   void visit(OptionVisitor& visitor) {
-    visitor.option({.name = "max_new_tokens",
-                    .unit = "tokens",
-                    .doc = "Most tokens to generate per prompt.",
-                    .range = {.min = 1}},
-                   max_new_tokens);
+    visitor.option(
+        {.name = "max_new_tokens", .unit = "tokens", .doc = "Most tokens to generate per prompt.", .range = {.min = 1}},
+        max_new_tokens);
     visitor.option({.name = "temperature",
                     .doc = "Divides the logits before sampling; 0 takes the most likely token.",
                     .range = {.min = 0}},

@@ -32,6 +32,7 @@ struct RopeConfig {
   int64_t original_max_position_embeddings = 0;
   std::vector<double> short_factors, long_factors;  ///< longrope: rotary_dim / 2 each
   double attention_factor = 1.0;                    ///< longrope: cosines and sines are multiplied by it
+  bool rotates_in_float32 = false;                  ///< instead of in the model's dtype
 
   /// Whether the angles of a position depend on the length of its sequence.
   bool depends_on_length() const { return type == Type::kDynamic || type == Type::kLongRope; }
