@@ -1,7 +1,7 @@
 """Fixtures of the Python tests: tiny models made on the spot, real models and peers from the cache.
 
 Tests that need something which must be downloaded run when the cache has it, or when `--models` or `--peers` allows to
-fetch it. Otherwise they are deselected, and pytest's summary counts them.
+fetch it, as `./dev test` does. Otherwise they are deselected, and pytest's summary counts them.
 """
 
 from __future__ import annotations
