@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from titer._titer import AttackResult
+
+
+_UNITS = {"cross_entropy": "nats per target token", "mellowmax": "logits", "carlini_wagner": "logits"}
 
 
 def plot_attack(result: AttackResult, ax: Axes | None = None) -> Axes:
@@ -32,7 +36,8 @@ def plot_attack(result: AttackResult, ax: Axes | None = None) -> Axes:
     axes.plot(trace["step"], trace["best_loss"], color="tab:blue", label="best so far")
     axes.axhline(result.initial_loss, color="tab:gray", linestyle=":", linewidth=1, label="start")
     axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats per target token)")
+    loss = json.loads(result.options_json).get("loss", "cross_entropy")
+    axes.set_ylabel(f"{loss.replace('_', ' ')} loss ({_UNITS[loss]})")
     axes.set_title(f"{result.attack}: target {'reached' if result.success else 'not reached'}")
     axes.legend(frameon=False)
     return axes
