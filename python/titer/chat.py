@@ -38,34 +38,45 @@ class ChatTemplate:
         self._text = text
 
     @classmethod
-    def from_folder(cls, path: str | os.PathLike[str]) -> ChatTemplate:
+    def from_folder(cls, path: str | os.PathLike[str]) -> ChatTemplate | None:
         """Read the template of a model folder.
 
         Files take precedence as in transformers: `chat_template.jinja`, then `tokenizer_config.json`. Where several
         templates are named, the one called `default` is used.
+
+        Returns
+        -------
+        ChatTemplate or None
+            None if the folder states no template, as those of base models do.
 
         Raises
         ------
         FileNotFoundError
             If the folder does not exist.
         ValueError
-            If the folder has no chat template.
+            If the folder states a template that cannot be used; the message names the file.
         """
         folder = Path(path)
         if not folder.is_dir():
             raise FileNotFoundError(f"[chat] expected a model folder, found none ({folder})")
         config_file = folder / "tokenizer_config.json"
-        config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+        config = _read_config(config_file) if config_file.is_file() else {}
         text = _template_text(folder, config)
         if text is None:
-            raise ValueError(f"[chat] the model has no chat template; use a prompt made of plain text ({folder})")
+            return None
         tokens = {name: _content(config.get(name)) for name in set(_TOKEN_VARIABLE.findall(text))}
         legacy_tokens = "added_tokens_decoder" not in config and (folder / "special_tokens_map.json").is_file()
         if None in tokens.values() or (tokens and legacy_tokens):
             # The value comes from the tokenizer's class or other files; only loading it tells.
             from transformers import AutoTokenizer
 
-            return cls(AutoTokenizer.from_pretrained(folder), text)
+            try:
+                return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), text)
+            except Exception as error:  # of any class: every kind of tokenizer has its own loader
+                raise ValueError(
+                    f"[chat] the chat template names special tokens that only the tokenizer tells, and transformers "
+                    f"cannot load that: {error} ({folder})"
+                ) from error
         from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
         return cls(PreTrainedTokenizerBase(**tokens), text)
@@ -151,13 +162,42 @@ class ChatTemplate:
 def _template_text(folder: Path, config: Mapping[str, Any]) -> str | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"[chat] not valid UTF-8: {error} ({file})") from error
     template = config.get("chat_template")
-    if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    return template or None
+    if not template:
+        return None
+    config_file = folder / "tokenizer_config.json"
+    if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
+        named = {entry.get("name"): entry.get("template") for entry in template}
+        if "default" not in named:
+            names = ", ".join(str(name) for name in named)
+            raise ValueError(f"[chat] expected a chat template called default, got {names} ({config_file})")
+        template = named["default"]
+    if not isinstance(template, str):
+        raise ValueError(
+            f"[chat] 'chat_template' must be a text or a list of named texts, got {type(template).__name__} "
+            f"({config_file})"
+        )
+    return template
 
 
-def _content(token: str | Mapping[str, Any] | None) -> str | None:
-    """Return the text of a special token, which tokenizer_config.json gives as a string or as a dictionary."""
-    return token["content"] if isinstance(token, Mapping) else token
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # malformed UTF-8 included
+        raise ValueError(f"[chat] not valid JSON: {error} ({file})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"[chat] expected a JSON object, got {type(content).__name__} ({file})")
+    return content
+
+
+def _content(token: Any) -> str | None:
+    """Return the text of a special token, which tokenizer_config.json gives as a string or as a dictionary.
+
+    None for anything else, which is left to the tokenizer's class.
+    """
+    text = token.get("content") if isinstance(token, Mapping) else token
+    return text if isinstance(text, str) else None

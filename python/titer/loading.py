@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -72,7 +71,8 @@ def load_model(
     OSError
         If a file cannot be read.
     ValueError
-        If the architecture, a setting or a weight is missing, malformed or not supported; the message names it.
+        If the architecture, a setting, a weight or the chat template is malformed or not supported, or something
+        needed is missing; the message names it.
     TypeError
         If a module is quantised, wrapped by PEFT, hooked, or has parameters without data.
 
@@ -137,8 +137,7 @@ def _attach_tokenizer(model: Model, tokenizer: Any, template_folder: Path | None
         if tokenizer.chat_template:
             model.chat_template = ChatTemplate.from_tokenizer(tokenizer)
     if model.chat_template is None and template_folder is not None:
-        with contextlib.suppress(ValueError):  # a base model has none
-            model.chat_template = ChatTemplate.from_folder(template_folder)
+        model.chat_template = ChatTemplate.from_folder(template_folder)
 
 
 def _refuse_changed_module(module: torch.nn.Module) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+import titer
 from tiny_models import CHAT_TEMPLATE, train_tokenizer, write_tiny_llama
 from titer.chat import ChatTemplate
 
@@ -92,14 +94,57 @@ def test_legacy_special_tokens_map_is_used(tmp_path: Path) -> None:
     assert ChatTemplate.from_folder(folder).render(CONVERSATION) == expected
 
 
-def test_model_without_template_is_refused(tmp_path: Path) -> None:
+def test_model_without_template_has_none(tmp_path: Path) -> None:
     folder = write_tiny_llama(tmp_path / "tiny", chat_template=None)
-    with pytest.raises(ValueError, match=r"\[chat\] the model has no chat template"):
-        ChatTemplate.from_folder(folder)
+    assert ChatTemplate.from_folder(folder) is None
+    assert titer.load_model(folder).chat_template is None
+    (folder / "tokenizer_config.json").unlink()
+    assert ChatTemplate.from_folder(folder) is None
     with pytest.raises(ValueError, match="the tokenizer has no chat template"):
         ChatTemplate.from_tokenizer(PreTrainedTokenizerFast(tokenizer_object=train_tokenizer(320)))
     with pytest.raises(FileNotFoundError, match="absent"):
         ChatTemplate.from_folder(tmp_path / "absent")
+
+
+BROKEN = {
+    "template that is not UTF-8": ("chat_template.jinja", b"\xff", "not valid UTF-8"),
+    "config that is not UTF-8": ("tokenizer_config.json", b'{"a": "\xff"}', "not valid JSON"),
+    "config that ends early": ("tokenizer_config.json", b'{"chat_template": "x', "not valid JSON"),
+    "config too deep": ("tokenizer_config.json", b"[" * 100_000, "not valid JSON"),
+    "config that is no object": ("tokenizer_config.json", b"[]", "expected a JSON object, got list"),
+    "template that is a number": (
+        "tokenizer_config.json", b'{"chat_template": 3}', "must be a text or a list of named texts, got int",
+    ),
+    "list of nameless templates": (
+        "tokenizer_config.json", b'{"chat_template": ["x"]}', "must be a text or a list of named texts, got list",
+    ),
+    "template without text": (
+        "tokenizer_config.json", b'{"chat_template": [{"name": "default"}]}', "got NoneType",
+    ),
+    "no default": (
+        "tokenizer_config.json", b'{"chat_template": [{"name": "rag", "template": "x"}]}', "called default, got rag",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_broken_template_is_an_error_that_names_the_file(tiny_folder: Path, tmp_path: Path, broken: str) -> None:
+    """Not a model without a template: that would be attacked with a prompt that it never reads."""
+    file, content, message = BROKEN[broken]
+    folder = shutil.copytree(tiny_folder, tmp_path / "broken")
+    (folder / "chat_template.jinja").unlink()
+    (folder / file).write_bytes(content)
+    for read in (ChatTemplate.from_folder, titer.load_model, titer.models.show):
+        with pytest.raises(ValueError, match=rf"\[chat\].*{message}.*{file}\)"):
+            read(folder)
+
+
+def test_template_whose_special_tokens_cannot_be_known_is_an_error(tmp_path: Path) -> None:
+    folder = write_tiny_llama(tmp_path, chat_template="{{ bos_token }}")
+    edit_config(folder, tokenizer_class="NoSuchTokenizer", bos_token=None)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=rf"\[chat\].*special tokens.*\({tmp_path}\)"):
+        ChatTemplate.from_folder(folder)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def show(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError
         If the folder or one of its parts is missing.
     ValueError
-        If a part is not valid JSON or safetensors.
+        If a part is not valid JSON or safetensors, or the chat template cannot be used.
     """
     folder = Path(path)
     full_config = _read_json(folder / "config.json")
@@ -95,10 +95,8 @@ def _tokenizer_kind(file: Path) -> str | None:
 
 
 def _template_hash(folder: Path) -> str | None:
-    try:
-        return ChatTemplate.from_folder(folder).hash
-    except ValueError:
-        return None
+    template = ChatTemplate.from_folder(folder)
+    return None if template is None else template.hash
 
 
 def _read_json(file: Path) -> dict[str, Any]:
