@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from titer import _torch_version as _torch_version  # first: the extension would fail with a missing symbol
-from titer._titer import CausalLM, Tokenizer
+from titer._titer import CausalLM, Tokenizer, build_info
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ def load_model(
         If a file cannot be read.
     ValueError
         If the architecture, a setting, a weight or the chat template is malformed or not supported, or something
-        needed is missing; the message names it.
+        needed is missing; the message names it. Also if this library was built without CUDA and the device needs it.
     TypeError
         If a module is quantised, wrapped by PEFT, hooked, or has parameters without data.
 
@@ -89,6 +89,21 @@ def load_model(
     return _load_module(source, tokenizer, check_finite)
 
 
+def require_backend(device: str) -> None:
+    """Raise ValueError if this library was built without what computes on that device.
+
+    Examples
+    --------
+    >>> from titer.loading import require_backend
+    >>> require_backend("cpu")
+    """
+    if device.split(":")[0] == "cuda" and not build_info()["cuda"]:
+        raise ValueError(
+            f"[load_model] device is '{device}', but this library was built without CUDA; rebuild it where the CUDA "
+            "toolkit (nvcc) and a CUDA build of torch are installed, or use the CPU"
+        )
+
+
 def _load_folder(path: Path, tokenizer: Any, dtype: str | None, device: str, check_finite: bool) -> Model:
     if path.suffix == ".gguf":
         from titer import models
@@ -96,6 +111,7 @@ def _load_folder(path: Path, tokenizer: Any, dtype: str | None, device: str, che
         path = models.get(path)
     if not path.is_dir():
         raise FileNotFoundError(f"[load_model] expected a model folder or a .gguf file, found neither ({path})")
+    require_backend(device)
     model = Model(str(path), dtype=dtype, device=device, check_finite=check_finite)
     model.path = path
     _attach_tokenizer(model, path / "tokenizer.json" if tokenizer is None else tokenizer, template_folder=path)
@@ -112,6 +128,7 @@ def _load_module(module: torch.nn.Module, tokenizer: Any, check_finite: bool) ->
     if generation is not None and generation.eos_token_id is not None:
         config["eos_token_id"] = generation.eos_token_id
     model = Model(json.dumps(config), dict(module.state_dict(keep_vars=True)))
+    require_backend(model.device)
     if check_finite:
         model.check_finite()
     model.path = None

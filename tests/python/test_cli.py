@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 import titer
+from tiny_models import write_tiny_llama
 from titer.cli import main
+from titer.cli.exit_codes import ExitCode
 from titer.display import SearchProgress
 
 PROMPT = "What is the capital? {slot}"
@@ -76,6 +78,12 @@ def test_module_runs_as_a_program() -> None:
     assert "titer: No such command 'no-such-command'" in done.stderr
 
 
+def test_help_tells_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    words = set(capsys.readouterr().out.split())
+    assert {str(code.value) for code in ExitCode} <= words
+
+
 def test_help_of_an_attack_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attack", "gcg", "--help"]) == 0
     text = capsys.readouterr().out
@@ -126,6 +134,17 @@ def test_plain_prompts_have_no_template(tiny_folder: Path, out: Path) -> None:
     assert titer.attacks.AttackResult.load(out).template_hash == ""
 
 
+def test_model_without_a_template_is_attacked_as_plain_text_and_said_so(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_tiny_llama(tmp_path / "base", chat_template=None)
+    main(arguments(base, out, "num_steps=0"))
+    assert titer.attacks.AttackResult.load(out).template_hash == ""
+    assert "titer: the model has no chat template" in capsys.readouterr().err
+    main(arguments(base, out, "num_steps=0", "--plain"))
+    assert capsys.readouterr().err == ""
+
+
 def test_options_come_from_defaults_then_config_then_assignments_then_seed(tiny_folder: Path, out: Path) -> None:
     config = out.with_name("gcg.yaml")
     config.write_text("num_steps: 0\nsearch_width: 7\ntopk: 9\nseed: 1\n")
@@ -145,7 +164,10 @@ def test_options_come_from_defaults_then_config_then_assignments_then_seed(tiny_
         ({"more": ["--config", "absent.yaml"]}, "absent.yaml"),
         ({"more": ["--dtype", "int4"]}, "--dtype"),
         ({"more": ["--device", "abacus"]}, "abacus"),
-        ({"more": ["n_replace=21"]}, "n_replace must be at most the slot length"),
+        ({"more": ["n_replace=21"]}, "n_replace must be at most the slot length (20), got 21"),
+        ({"more": ["n_replace=3", 'optim_str_init=["x x"]']}, "n_replace must be at most the slot length (2), got 3"),
+        ({"more": ['optim_str_init=["x x", "x"]']}, "the same number of tokens, got 2, 1"),
+        ({"more": ['optim_str_init=["x<|im_end|>"]']}, "<|im_end|>"),
         ({"more": ["--slot-text", ""]}, "the slot needs an initial text"),
         ({"model": "no-such-model"}, "'no-such-model'"),
         ({"model": "no/such/folder"}, "no/such/folder"),
@@ -202,6 +224,40 @@ def test_damaged_model_is_a_failure(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_run_that_fails_is_exit_code_3(tiny_folder: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With one token of one position to choose from, most searches soon have no candidate left."""
+    codes = set()
+    for seed in range(30):
+        words = ["num_steps=3", "topk=1", f"seed={seed}", "--slot-text", "x"]
+        codes.add(main(arguments(tiny_folder, out.with_name(f"{seed}.json"), *words)))
+        if 3 in codes:
+            break
+    assert codes <= {1, 3} and 3 in codes
+    assert "[gcg] no candidate of step" in capsys.readouterr().err
+
+
+def test_checkpoint_that_cannot_be_read_is_exit_code_3(
+    tiny_folder: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = out.with_name("result.json.ckpt")
+    checkpoint.write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    assert main(arguments(tiny_folder, out, *SMALL, "--resume")) == 3
+    assert str(checkpoint) in capsys.readouterr().err
+    assert checkpoint.exists()
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_device_that_the_library_was_not_built_for_is_wrong_usage(
+    device: str, tiny_folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("titer.loading.build_info", lambda: {"cuda": False})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert main(arguments(tiny_folder, out, "--device", device)) == 2
+    assert f"device is '{device}', but this library was built without CUDA; rebuild" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"\[load_model\] device is .* built without CUDA; rebuild"):
+        titer.load_model(tiny_folder, device=device)
+
+
 @pytest.fixture
 def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes Ctrl-C arrive when a step has ended."""
@@ -240,6 +296,8 @@ def test_interrupted_run_goes_on_where_it_stopped(
     assert "--resume" in capsys.readouterr().err
     assert main(arguments(tiny_folder, out, *options, "seed=1", "--resume")) == 2
     assert "'options' differs" in capsys.readouterr().err
+    assert main(arguments(tiny_folder, out, *options, "--resume", prompt="Another one? {slot}")) == 2
+    assert "'before_ids' differs" in capsys.readouterr().err
     assert checkpoint.exists()
 
     assert main(arguments(tiny_folder, out, *options, "--resume")) == 1

@@ -18,7 +18,7 @@ _ParserError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 _app = typer.Typer(
     name="titer",
     help="Measures how much attack a language model withstands.",
-    epilog="Exit codes: 0 goal reached, 1 not reached, 2 wrong usage, 3 failure, 4 inconclusive.",
+    epilog="Exit codes: 0 goal reached, 1 not reached, 2 wrong usage, 3 failure, 4 inconclusive, 130 Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
 )

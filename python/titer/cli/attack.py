@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from titer.cli.exit_codes import ExitCode, Json, Traceback, WrongUsageError, wrong_usage
+from titer.cli.exit_codes import ExitCode, Json, Traceback, wrong_usage
 from titer.cli.models import model_folder
+from titer.cli.preconditions import require_device, require_fit, require_fresh, require_writable
 
 if TYPE_CHECKING:
     from titer import Model, Prompt
@@ -63,26 +62,28 @@ def gcg(
 ) -> int:
     """Search a text that makes a model answer with the target (Greedy Coordinate Gradient, arXiv 2307.15043).
 
-    Exits with 0 if the model's own greedy answer then starts with the target, with 1 if it does not.
+    Exits with 0 if the model's own greedy answer then starts with the target, with 1 if it does not, and with 130 if
+    Ctrl-C interrupted the search.
     """
     for file in (out, log):
         if file is not None:
-            _require_writable(file)
+            require_writable(file)
     checkpoint = out.with_name(out.name + ".ckpt")
-    _require_fresh(checkpoint, resume)
+    require_fresh(checkpoint, resume)
 
     from titer.attacks import GCG
 
     with wrong_usage(ValueError, OSError):
         attack = GCG.from_config(config, _assignments(options or [], seed))
+    require_device(device)
     source = model_folder(model)
-    _require_device(device)
 
     import titer
 
     loaded = titer.load_model(source, dtype=dtype.value if dtype else None, device=device, check_finite=True)
     with wrong_usage(ValueError):
         opened = _prompt(loaded, prompt, target, slot_text, plain)
+    require_fit(attack, loaded, opened, checkpoint)
 
     result = _run(attack, loaded, opened, checkpoint, log)
     result.save(out)
@@ -112,10 +113,9 @@ def _run(attack: GCG, model: Model, prompt: Prompt, checkpoint: Path, log: Path 
             bar(step)
 
         try:
-            with wrong_usage(ValueError, IndexError):
-                return attack.run(
-                    titer.System(model), prompt, progress=progress, checkpoint=checkpoint, resume=resumed, log=log
-                )
+            return attack.run(
+                titer.System(model), prompt, progress=progress, checkpoint=checkpoint, resume=resumed, log=log
+            )
         except BaseException as error:
             if not resumed and not finished_steps:
                 checkpoint.unlink(missing_ok=True)  # nothing worth to go on from
@@ -132,47 +132,17 @@ def _prompt(model: Model, text: str, target: str, slot_text: str | None, plain: 
     import titer
 
     initial = {} if slot_text is None else {"initial": slot_text}
-    if plain or model.chat_template is None:
-        return titer.Prompt.from_text(model, text, target, **initial)
-    return titer.Prompt.from_chat(model, text, target, **initial)
+    if not plain and model.chat_template is not None:
+        return titer.Prompt.from_chat(model, text, target, **initial)
+    if not plain:
+        _say("the model has no chat template; the prompt is read as plain text, as with --plain")
+    return titer.Prompt.from_text(model, text, target, **initial)
 
 
 def _assignments(options: list[str], seed: int | None) -> list[str]:
     if seed is None:
         return options
     return [*(option for option in options if not option.startswith("seed=")), f"seed={seed}"]
-
-
-def _require_writable(file: Path) -> None:
-    """Find out now, not after hours, that a file cannot be written."""
-    if file.is_dir():
-        raise WrongUsageError(f"[attack] expected a file to write, got a folder ({file})")
-    if not file.parent.is_dir():
-        raise WrongUsageError(f"[attack] the folder {file.parent} does not exist; create it first")
-    try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}."):
-            pass
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise WrongUsageError(f"[attack] cannot write into the folder {file.parent}: {reason}") from None
-
-
-def _require_fresh(checkpoint: Path, resume: bool) -> None:
-    if checkpoint.exists() and not resume:
-        raise WrongUsageError(
-            f"[attack] {checkpoint} holds an interrupted run; add --resume to go on with it, or remove it to start anew"
-        )
-    if resume and not checkpoint.exists():
-        _say(f"there is no checkpoint {checkpoint}; the run starts from the beginning")
-
-
-def _require_device(device: str) -> None:
-    import torch
-
-    with wrong_usage(RuntimeError):
-        kind = torch.device(device).type
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise WrongUsageError(f"[attack] --device is {device}, but torch finds no CUDA device here")
 
 
 def _print_options(options: list[dict[str, Any]]) -> None:
