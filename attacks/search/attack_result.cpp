@@ -1,6 +1,7 @@
 // AttackResult <-> JSON. Numbers are written so that they read back to the same bits.
 #include <titer/attacks/prompt_attack.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -10,6 +11,32 @@
 namespace titer {
 
 using nlohmann::ordered_json;
+
+namespace {
+
+constexpr size_t kMaxOptions = 1000;  // finding a key takes time linear in their number where their order is kept
+
+/// The options in the order that they stand in, which parse_json does not keep.
+///
+/// @param text     the whole result, which parse_json has accepted
+/// @param options  its options as parse_json read them
+std::string options_in_order(std::string_view text, const nlohmann::json& options, std::string_view origin) {
+  const auto is_value = [](const nlohmann::json& value) {
+    return !value.is_structured() || (value.is_array() && std::none_of(value.begin(), value.end(), [](const auto& v) {
+                                        return v.is_structured();
+                                      }));
+  };
+  if (!options.is_object() || options.size() > kMaxOptions || !std::all_of(options.begin(), options.end(), is_value))
+    throw std::invalid_argument("[attack_result] 'options' must be an object of at most " +
+                                std::to_string(kMaxOptions) + " values and lists of values (" + std::string(origin) +
+                                ")");
+  const auto keep = [](int depth, ordered_json::parse_event_t event, const ordered_json& value) {
+    return depth != 1 || event != ordered_json::parse_event_t::key || value == "options";
+  };
+  return ordered_json::parse(text, keep).at("options").dump();
+}
+
+}  // namespace
 
 ordered_json cost_to_json(const Cost& cost) {
   return {{"queries", cost.queries},
@@ -70,7 +97,7 @@ AttackResult parse_attack_result(std::string_view text, std::string_view origin)
       throw std::invalid_argument("[attack_result] 'format' is not titer.attack_result.v1 (" + std::string(origin) +
                                   ")");
     AttackResult result{.attack = json.at("attack").get<std::string>(),
-                        .options = json.at("options").dump(),
+                        .options = options_in_order(text, json.at("options"), origin),
                         .target = json.at("target").get<std::string>(),
                         .text = json.at("text").get<std::string>(),
                         .ids = json.at("ids").get<std::vector<int64_t>>(),
