@@ -19,6 +19,13 @@ std::optional<at::ScalarType> scalar_type(const std::optional<std::string>& name
   throw py::value_error("[load_model] dtype must be float32, bfloat16, float16 or float64, got '" + *name + "'");
 }
 
+/// The name that load_model takes, and torch's own for the dtypes that only modules have.
+std::string dtype_name(at::ScalarType type) {
+  for (const char* name : {"float32", "bfloat16", "float16", "float64"})
+    if (scalar_type(name) == type) return name;
+  return c10::toString(type);
+}
+
 at::Device parse_device(const std::string& device) {
   try {
     return at::Device(device);
@@ -82,8 +89,8 @@ torch.Size([1, 3])
           "family", [](const CausalLM& self) { return self.config().family; },
           "Architecture: ``model_type`` of config.json.")
       .def_property_readonly(
-          "dtype", [](const CausalLM& self) { return std::string(c10::toString(self.dtype())); },
-          "Name of the weights' dtype, for example ``Float``.")
+          "dtype", [](const CausalLM& self) { return dtype_name(self.dtype()); },
+          "Name of the weights' dtype, for example ``float32``.")
       .def_property_readonly(
           "device", [](const CausalLM& self) { return self.device().str(); }, "Device of the weights.")
       .def_property_readonly(

@@ -1,4 +1,5 @@
 #include <pybind11/stl.h>
+#include <titer/attacks/prompt/gcg.h>
 #include <titer/core/candidate_scorer.h>
 #include <titer/core/reference_scorer.h>
 #include <titer/core/session.h>
@@ -6,21 +7,18 @@
 
 #include "bindings.h"
 #include "options.h"
+#include "token_ids.h"
 
 namespace titer::python {
 namespace {
 
+/// Read as GCG reads its options of these names, so that there is one table of losses and ranges.
 TargetObjective objective(const std::string& loss, double mellowmax_alpha, double cw_margin) {
-  TargetObjective out;
-  out.mellowmax_alpha = mellowmax_alpha;
-  out.cw_margin = cw_margin;
-  if (loss == "mellowmax")
-    out.kind = TargetObjective::Kind::kMellowmax;
-  else if (loss == "carlini_wagner")
-    out.kind = TargetObjective::Kind::kCarliniWagner;
-  else if (loss != "cross_entropy")
-    throw py::value_error("[session] loss must be cross_entropy, mellowmax or carlini_wagner, got '" + loss + "'");
-  return out;
+  GcgOptions options;
+  const std::vector<OptionAssignment> given{
+      {"loss", loss}, {"mellowmax_alpha", mellowmax_alpha}, {"cw_margin", cw_margin}};
+  set_options(options, given, "session");
+  return {options.loss, options.mellowmax_alpha, options.cw_margin};
 }
 
 template <typename Scorer>
@@ -54,19 +52,21 @@ One prompt opened on one system. Belongs to one thread at a time.
 Examples
 --------
 >>> session = titer.System(model).open(prompt)
->>> gradient = session.token_gradient(torch.tensor(prompt.slot_ids))
->>> candidates = torch.tensor([prompt.slot_ids, prompt.slot_ids])
->>> session.losses(candidates).shape
+>>> gradient = session.token_gradient(prompt.slot_ids)
+>>> session.losses([prompt.slot_ids, prompt.slot_ids]).shape
 torch.Size([2])
 )doc")
-      .def("rebase", &Session::rebase, py::arg("slot_ids"), release,
-           "Make `slot_ids`, `[S]` int64, the text that candidates are variants of.")
-      .def("losses", &Session::losses, py::arg("candidates"), release, R"doc(
+      .def(
+          "rebase", [](Session& self, const TokenIds& slot_ids) { self.rebase(slot_ids.tensor); }, py::arg("slot_ids"),
+          release, "Make `slot_ids`, `[S]` int64 or a list of int, the text that candidates are variants of.")
+      .def(
+          "losses", [](Session& self, const TokenIds& candidates) { return self.losses(candidates.tensor); },
+          py::arg("candidates"), release, R"doc(
 Losses of variants of the slot.
 
 Parameters
 ----------
-candidates : Tensor
+candidates : Tensor or list of lists
     `[B, S]` int64 token ids; row b replaces the slot.
 
 Returns
@@ -83,10 +83,10 @@ IndexError
 )doc")
       .def(
           "score",
-          [](Session& self, const at::Tensor& candidates, const std::string& loss, double alpha, double margin) {
+          [](Session& self, const TokenIds& candidates, const std::string& loss, double alpha, double margin) {
             const TargetObjective wanted = objective(loss, alpha, margin);
             const py::gil_scoped_release no_gil;
-            const CandidateScores scores = self.score(candidates, wanted);
+            const CandidateScores scores = self.score(candidates.tensor, wanted);
             return std::make_pair(scores.loss, scores.match);
           },
           py::arg("candidates"), py::arg("loss") = "cross_entropy", py::arg("mellowmax_alpha") = 1.0,
@@ -94,10 +94,10 @@ IndexError
           "Losses `[B]` float32 in the unit of `loss`, and `[B]` bool: every target token is the model's first choice.")
       .def(
           "token_gradient",
-          [](Session& self, const at::Tensor& slot_ids, const std::string& loss, double alpha, double margin) {
+          [](Session& self, const TokenIds& slot_ids, const std::string& loss, double alpha, double margin) {
             const TargetObjective wanted = objective(loss, alpha, margin);
             const py::gil_scoped_release no_gil;
-            return self.token_gradient(slot_ids, wanted);
+            return self.token_gradient(slot_ids.tensor, wanted);
           },
           py::arg("slot_ids"), py::arg("loss") = "cross_entropy", py::arg("mellowmax_alpha") = 1.0,
           py::arg("cw_margin") = 1e-3,

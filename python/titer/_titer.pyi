@@ -139,7 +139,7 @@ class CausalLM:
     @property
     def dtype(self) -> str:
         """
-        Name of the weights' dtype, for example ``Float``.
+        Name of the weights' dtype, for example ``float32``.
         """
     @property
     def eos_token_ids(self) -> list[int]:
@@ -324,22 +324,26 @@ class Session:
     Examples
     --------
     >>> session = titer.System(model).open(prompt)
-    >>> gradient = session.token_gradient(torch.tensor(prompt.slot_ids))
-    >>> candidates = torch.tensor([prompt.slot_ids, prompt.slot_ids])
-    >>> session.losses(candidates).shape
+    >>> gradient = session.token_gradient(prompt.slot_ids)
+    >>> session.losses([prompt.slot_ids, prompt.slot_ids]).shape
     torch.Size([2])
     """
     def generate(self, slot_text: str, **kwargs) -> str:
         """
         The system's answer when the slot holds this text, rendered and tokenized anew.
         """
-    def losses(self, candidates: torch.Tensor) -> torch.Tensor:
+    def losses(
+        self,
+        candidates: torch.Tensor
+        | collections.abc.Sequence[int]
+        | collections.abc.Sequence[collections.abc.Sequence[int]],
+    ) -> torch.Tensor:
         """
         Losses of variants of the slot.
 
         Parameters
         ----------
-        candidates : Tensor
+        candidates : Tensor or list of lists
             `[B, S]` int64 token ids; row b replaces the slot.
 
         Returns
@@ -354,13 +358,20 @@ class Session:
         IndexError
             If an id is outside the vocabulary.
         """
-    def rebase(self, slot_ids: torch.Tensor) -> None:
+    def rebase(
+        self,
+        slot_ids: torch.Tensor
+        | collections.abc.Sequence[int]
+        | collections.abc.Sequence[collections.abc.Sequence[int]],
+    ) -> None:
         """
-        Make `slot_ids`, `[S]` int64, the text that candidates are variants of.
+        Make `slot_ids`, `[S]` int64 or a list of int, the text that candidates are variants of.
         """
     def score(
         self,
-        candidates: torch.Tensor,
+        candidates: torch.Tensor
+        | collections.abc.Sequence[int]
+        | collections.abc.Sequence[collections.abc.Sequence[int]],
         loss: str = "cross_entropy",
         mellowmax_alpha: typing.SupportsFloat = 1.0,
         cw_margin: typing.SupportsFloat = 0.001,
@@ -370,7 +381,9 @@ class Session:
         """
     def token_gradient(
         self,
-        slot_ids: torch.Tensor,
+        slot_ids: torch.Tensor
+        | collections.abc.Sequence[int]
+        | collections.abc.Sequence[collections.abc.Sequence[int]],
         loss: str = "cross_entropy",
         mellowmax_alpha: typing.SupportsFloat = 1.0,
         cw_margin: typing.SupportsFloat = 0.001,

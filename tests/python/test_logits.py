@@ -154,7 +154,10 @@ def test_sharded_weights_give_the_same_model(tmp_path: Path) -> None:
 def test_dtype_converts_and_is_kept_by_default(tmp_path: Path, stored: torch.dtype) -> None:
     make_module().to(stored).save_pretrained(tmp_path)
     ids = random_ids(2, 30)
-    assert titer.load_model(tmp_path, tokenizer=tokenizer())(ids).dtype == stored
+    model = titer.load_model(tmp_path, tokenizer=tokenizer())
+    assert model(ids).dtype == stored
+    assert f"torch.{model.dtype}" == str(stored)
+    assert titer.load_model(tmp_path, tokenizer=tokenizer(), dtype=model.dtype).dtype == model.dtype
     wide = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     assert_logits_equal(titer.load_model(tmp_path, tokenizer=tokenizer(), dtype="float32"), wide, ids)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -232,6 +233,43 @@ def test_bad_candidates_are_refused_by_name(
     assert_equal_transformers("biases", session, random_slots(prompt, 3, 1, seed=0))
 
 
+@pytest.mark.parametrize("kind", [titer.CandidateScorer, titer.ReferenceScorer])
+@pytest.mark.parametrize("convert", [list, tuple, np.array])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_ids_may_be_sequences(kind: Any, convert: Any, device: str) -> None:
+    prompt = open_prompt("infix")
+    slots = random_slots(prompt, 3, 1, seed=0)
+    rows = convert([convert(row.tolist()) for row in slots])
+    session, same = kind(pair("biases").model, prompt), kind(pair("biases").model, prompt)
+    with torch.device(device):  # the default device
+        assert torch.equal(session.losses(rows), same.losses(slots))
+        assert torch.equal(session.score(rows)[0], same.score(slots)[0])
+        assert torch.equal(session.token_gradient(rows[1]), same.token_gradient(slots[1]))
+        session.rebase(rows[2])
+        same.rebase(slots[2])
+        assert torch.equal(session.losses(rows), same.losses(slots))
+
+
+@pytest.mark.parametrize(
+    ("candidates", "error", "message"),
+    [
+        ([[1, 2, 3, 4, 5, 6], [1]], ValueError, "must be an int64 tensor or lists of int, got <class 'list'>"),
+        ([[1.0, 2, 3, 4, 5, 6]], TypeError, "int64, got Float"),
+        (["x x x x x x"], (TypeError, ValueError), "token ids must be"),
+        ("x x x x x x", TypeError, "token ids must be an int64 tensor or lists of int, got <class 'str'>"),
+        (None, TypeError, "token ids must be"),
+        ([[2**70] * 6], (TypeError, ValueError), "token ids must be"),
+        ([], ValueError, r"shape \[B, 6\]"),
+        ([[VOCABULARY] * 6], IndexError, "token id 320 is outside the vocabulary of 320"),
+    ],
+)
+def test_sequences_that_are_no_ids_are_refused(candidates: Any, error: type[Exception], message: str) -> None:
+    session = titer.CandidateScorer(pair("biases").model, open_prompt("infix"))
+    for call in (session.losses, session.score):
+        with pytest.raises(error, match=message):
+            call(candidates)
+
+
 @pytest.mark.parametrize(
     ("slot", "error", "message"),
     [
@@ -253,8 +291,8 @@ def test_bad_slots_are_refused_by_name(slot: torch.Tensor, error: type[Exception
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
-        ({"loss": "hinge"}, "cross_entropy, mellowmax or carlini_wagner, got 'hinge'"),
-        ({"loss": "mellowmax", "mellowmax_alpha": 0.0}, "mellowmax_alpha must be above 0"),
+        ({"loss": "hinge"}, r"\[session\] loss must be one of cross_entropy, mellowmax, carlini_wagner, got 'hinge'"),
+        ({"loss": "mellowmax", "mellowmax_alpha": 0.0}, "mellowmax_alpha must be greater than 0"),
         ({"loss": "mellowmax", "mellowmax_alpha": float("nan")}, "mellowmax_alpha"),
         ({"loss": "carlini_wagner", "cw_margin": -1.0}, "cw_margin must be at least 0"),
     ],
