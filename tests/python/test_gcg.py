@@ -189,6 +189,27 @@ def test_without_a_buffer_the_search_may_go_uphill_and_reports_its_best(victim: 
     assert result.loss == pytest.approx(min(losses.min(), result.initial_loss), abs=1e-5)
 
 
+@pytest.mark.parametrize("starts", [["x x x x x x"], ["x x x x x x", "k b x t f n", "m x s r p l"]], ids=len)
+@pytest.mark.parametrize("n_replace", [1, 2])
+def test_with_a_buffer_every_step_changes_the_best_slot_so_far(
+    victim: Victim, starts: list[str], n_replace: int
+) -> None:
+    """With two candidates per step most steps go uphill; without a buffer the next one would start from there."""
+    slots = [victim.prompt(initial=start).slot_ids for start in starts]
+    losses = victim.system.open(victim.prompt()).losses(slots).tolist()
+    best_loss, best = min(zip(losses, slots, strict=True))
+    options = {"buffer_size": len(starts), "optim_str_init": starts, "n_replace": n_replace}
+    trace = GCG(num_steps=12, search_width=2, topk=300, **options).run(victim.system, victim.prompt()).trace
+    uphill = 0
+    for loss, ids in zip(trace["loss"], trace["ids"], strict=True):
+        assert 1 <= sum(new != old for new, old in zip(ids, best, strict=True)) <= n_replace
+        if loss < best_loss:
+            best_loss, best = loss, ids
+        else:
+            uphill += 1
+    assert uphill >= 4
+
+
 def test_with_a_buffer_the_search_keeps_its_best(victim: Victim) -> None:
     result = GCG(num_steps=12, search_width=2, topk=300, buffer_size=1).run(victim.system, victim.prompt())
     assert result.loss <= result.initial_loss + 1e-5
