@@ -23,12 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "python"))  # 
 
 _DOWNLOADS = {  # fixture: (option that allows the download, path below the cache folder)
     "smollm2_folder": ("--models", "models/smollm2-135m-instruct/titer.json"),
+    "gemma3_folder": ("--models", "models/gemma3-270m/titer.json"),
     "nanogcg_folder": ("--peers", "peers/nanogcg-0.3.0"),
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--models", action="store_true", help="fetch the real models that tests use (93 MB)")
+    parser.addoption("--models", action="store_true", help="fetch the real models that tests use (331 MB)")
     parser.addoption("--peers", action="store_true", help="install the peers that tests compare with (120 MB)")
 
 
@@ -62,6 +63,21 @@ def smollm2_module(smollm2_folder: Path) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32)
+    return module.eval()
+
+
+@pytest.fixture(scope="session")
+def gemma3_folder() -> Path:
+    """Gemma 3 270M, a base model without a chat template."""
+    return models.get("gemma3-270m")
+
+
+@pytest.fixture(scope="session")
+def gemma3_module(gemma3_folder: Path) -> PreTrainedModel:
+    """The same in transformers, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(gemma3_folder, dtype=torch.float32)
     return module.eval()
 
 

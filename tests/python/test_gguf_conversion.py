@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tiny_gemma import SPACE, sentencepiece_ids, tokenizer_metadata, write_tiny_gemma
 from tiny_gguf import Tensors, write_gguf
 from tiny_models import train_tokenizer, write_tiny_llama
 from titer.models.gguf_conversion import convert_gguf
@@ -58,6 +61,39 @@ def test_converted_model_gives_the_same_logits(tmp_path: Path, config: dict[str,
     # bfloat16 weights survive float32 GGUF tensors unchanged, so the logits are equal to the last bit.
     original = write_tiny_llama(tmp_path / "original", dtype=torch.bfloat16, **config)
     converted = convert(write_gguf(original, tmp_path / "model.gguf"), tmp_path / "converted")
+    assert torch.equal(logits(converted), logits(original))
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        ({}, {}),
+        ({"num_key_value_heads": 4, "tie_word_embeddings": False, "attention_bias": True}, {}),
+        ({"final_logit_softcapping": 2.0}, {"gemma3.final_logit_softcapping": 2.0}),
+        (
+            {"rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 500.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            }},
+            {
+                "gemma3.rope.scaling.type": "linear",
+                "gemma3.rope.scaling.factor": 8.0,
+                "gemma3.rope.freq_base_swa": 100.0,
+            },
+        ),
+        (
+            {"layer_types": ["sliding_attention", "full_attention"] * 3 + ["sliding_attention"]},
+            {"gemma3.attention.sliding_window_pattern": 2},
+        ),
+        ({"num_hidden_layers": 62, "query_pre_attn_scalar": 8}, {}),
+    ],
+    ids=["plain", "untied,biases", "soft cap", "rope", "period", "27b"],
+)  # fmt: skip
+def test_converted_gemma3_gives_the_same_logits(
+    tmp_path: Path, config: dict[str, Any], keys: dict[str, int | float | str]
+) -> None:
+    original = write_tiny_gemma(tmp_path / "original", **config)
+    converted = convert(write_gguf(original, tmp_path / "model.gguf", keys=keys), tmp_path / "converted")
     assert torch.equal(logits(converted), logits(original))
 
 
@@ -143,7 +179,7 @@ def test_llama3_words_hold_up_to_three_digits() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tokenizer.ggml.model": "llama"}, r"tokenizer\.ggml\.model is 'llama'"),
+        ({"tokenizer.ggml.model": "bert"}, r"tokenizer\.ggml\.model is 'bert'; supported: 'gpt2'.*'llama'"),
         ({"tokenizer.ggml.pre": "qwen-99"}, r"tokenizer\.ggml\.pre is 'qwen-99'.*supported: gpt-2, llama-bpe, smollm"),
         ({"tokenizer.ggml.pre": None}, r"tokenizer\.ggml\.pre is None"),
         ({"tokenizer.ggml.merges": []}, "merges is missing"),
@@ -160,6 +196,77 @@ def test_llama3_words_hold_up_to_three_digits() -> None:
 def test_unknown_tokenizer_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_tokenizer(metadata_of(DIGITS, "smollm") | change, origin="test.gguf")
+
+
+GEMMA = read_tokenizer(tokenizer_metadata(), origin="test")
+GEMMA_PIECES = [
+    "hahaha",
+    "the ",
+    "  ",
+    "    ",
+    "\n",
+    "\n\n",
+    SPACE,
+    "<td>",
+    "<0x41>",
+    "<bos>",
+    "\t",
+    "漢",
+    "😀",
+    "é",
+    "e\u0301",
+]
+
+
+@settings(deadline=None)  # timing decides no test
+@given(st.text() | st.lists(st.sampled_from(GEMMA_PIECES)).map("".join))
+def test_gemma_tokenizer_encodes_any_text_as_sentencepiece(text: str) -> None:
+    # SentencePiece takes a longer run of spaces than the longest token from the left; `tokenizers` halves it.
+    text = re.sub(f"[ {SPACE}]{{6,}}", "     ", text)
+    ids = GEMMA.tokenizer.encode(text).ids
+    assert ids == sentencepiece_ids(text)
+    assert GEMMA.tokenizer.decode(ids, skip_special_tokens=False) == "<bos>" + text.replace(SPACE, " ")
+
+
+def test_gemma_tokenizer_is_what_transformers_makes_of_the_file(tmp_path: Path) -> None:
+    source = write_gguf(write_tiny_gemma(tmp_path / "original"), tmp_path / "model.gguf")
+    converted = AutoTokenizer.from_pretrained(convert(source, tmp_path / "converted"))
+    expected = AutoTokenizer.from_pretrained(tmp_path, gguf_file=source.name)
+    draw = random.Random(0)
+    texts = ["".join(draw.choices(GEMMA_PIECES, k=draw.randint(0, 12))) for _ in range(500)]
+    assert converted(texts).input_ids == expected(texts).input_ids
+    assert converted.special_tokens_map.items() >= {"bos_token": "<bos>", "eos_token": "<eos>"}.items()
+    assert converted.pad_token == "<pad>"
+
+
+def test_gemma_chat_model_ends_its_turn_too() -> None:
+    end_of_turn = GEMMA.tokenizer.token_to_id("<end_of_turn>")
+    assert GEMMA.end_ids == [1]
+    chat = read_tokenizer(tokenizer_metadata() | {"tokenizer.chat_template": "{{ '<end_of_turn>' }}"}, origin="test")
+    assert chat.end_ids == [1, end_of_turn]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokenizer.ggml.add_space_prefix": True}, "add_space_prefix is true or missing"),
+        ({"tokenizer.ggml.add_space_prefix": None}, "add_space_prefix is true or missing"),
+        ({"tokenizer.ggml.remove_extra_whitespaces": True}, "remove_extra_whitespaces"),
+        ({"tokenizer.ggml.precompiled_charsmap": [1]}, "precompiled_charsmap"),
+        ({"tokenizer.ggml.scores": None}, r"scores is missing"),
+        ({"tokenizer.ggml.scores": [0.0]}, "tokens but 1 scores"),
+        ({"tokenizer.ggml.scores": [0.0] * len(GEMMA.tokenizer.get_vocab())}, "must fall with the token id"),
+        ({"tokenizer.ggml.token_type": [1] * len(GEMMA.tokenizer.get_vocab())}, "256 byte tokens are missing.*<0x00>"),
+        ({"tokenizer.ggml.token_type": [5] * len(GEMMA.tokenizer.get_vocab())}, r"token types \[5\]"),
+        ({"tokenizer.ggml.unknown_token_id": None}, "unknown_token_id is None"),
+        ({"tokenizer.ggml.unknown_token_id": 10**6}, "unknown_token_id is 1000000"),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_unknown_sentencepiece_tokenizer_is_refused(change: dict[str, Any], message: str) -> None:
+    metadata = tokenizer_metadata() | change
+    with pytest.raises(ValueError, match=message):
+        read_tokenizer({key: value for key, value in metadata.items() if value is not None}, origin="test.gguf")
 
 
 def remove(name: str) -> Any:
@@ -193,6 +300,24 @@ def test_unknown_model_is_refused(tmp_path: Path, tiny_folder: Path, options: di
     with pytest.raises(ValueError, match=message) as error:
         convert(source, tmp_path / "converted")
     assert "model.gguf" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"change": remove("blk.1.attn_q_norm.weight")}, r"1 tensors are missing.*layers\.1\.self_attn\.q_norm"),
+        ({"change": put("blk.0.attn_k_norm.weight", np.zeros(32))}, r"attn_k_norm\.weight of shape \[32\]"),
+        ({"change": put("rope_freqs.weight", np.ones(8))}, r"rope_freqs\.weight has no place in a gemma3 model"),
+        ({"keys": {"gemma3.rope.scaling.type": "yarn"}}, "'yarn'"),
+        ({"keys": {"gemma3.attention.scale": 0.5}}, r"gemma3\.attention\.scale is not known here"),
+        ({"keys": {"gemma3.attention.sliding_window_pattern": 0}}, "sliding_window_pattern is 0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_unknown_gemma3_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    source = write_gguf(write_tiny_gemma(tmp_path / "original"), tmp_path / "model.gguf", **options)
+    with pytest.raises(ValueError, match=message):
+        convert(source, tmp_path / "converted")
 
 
 def test_damaged_file_is_refused(tmp_path: Path, tiny_folder: Path) -> None:
