@@ -15,7 +15,7 @@ from gguf import GGMLQuantizationType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tiny_gemma import SPACE, sentencepiece_ids, tokenizer_metadata, write_tiny_gemma
 from tiny_gguf import Tensors, write_gguf
@@ -343,3 +343,15 @@ def test_smollm2_is_the_model_it_claims_to_be(smollm2_folder: Path) -> None:
     # Spaces before a number are one token only where digits are split off first.
     assert tokenizer.tokenize("in 2024 a  12") == ["in", "Ġ", "2", "0", "2", "4", "Ġa", "ĠĠ", "1", "2"]
     assert tokenizer("<|im_start|><|im_end|><|endoftext|><repo_name>").input_ids == [1, 2, 0, 3]
+
+
+def test_gemma3_is_the_model_it_claims_to_be(gemma3_folder: Path, gemma3_module: PreTrainedModel) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(gemma3_folder)
+    ids = tokenizer("def add(a, b):\n    return", return_tensors="pt").input_ids
+    answer = gemma3_module.generate(ids, max_new_tokens=4, do_sample=False)[0, ids.shape[1] :]
+    assert tokenizer.decode(answer) == " a + b\n\n"
+    assert tokenizer.tokenize("in 2024 a   b\n\n🫩") == [
+        "in", "▁", "2", "0", "2", "4", "▁a", "▁▁▁", "b", "\n\n", "<0xF0>", "<0x9F>", "<0xAB>", "<0xA9>",
+    ]  # fmt: skip
+    assert tokenizer("<eos><start_of_turn>").input_ids == [2, 1, 105]
+    assert gemma3_module.config.layer_types.count("full_attention") == 3

