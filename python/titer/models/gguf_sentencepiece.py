@@ -73,7 +73,10 @@ def _best_first(vocabulary: Vocabulary, scores: list[float], *, origin: str) -> 
 
 
 def _cuts(tokens: Iterable[str], ids: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """Cut every token in two tokens in every way, the longest left part first."""
+    """Cut every token in two tokens in every way, the longest left part first as transformers has it.
+
+    Ways to make the same token have the same score, and neighbours that allow two of them hardly ever meet.
+    """
     for token in tokens:
         for cut in range(len(token) - 1, 0, -1):
             left, right = token[:cut], token[cut:]
