@@ -15,7 +15,7 @@ commands = typer.Typer(help="Fetch and describe models.", no_args_is_help=True)
 
 @commands.command()
 def get(
-    model: Annotated[str, typer.Argument(help="smollm2, a .gguf file, or a Hugging Face id such as org/name.")],
+    model: Annotated[str, typer.Argument(help="smollm2, gemma3-270m, a .gguf file, or a Hugging Face id such as org/name.")],
     as_json: Json = False,
     traceback: Traceback = False,
 ) -> None:
@@ -51,7 +51,7 @@ def model_folder(name: str) -> Path:
     try:
         return models.get(name)
     except (ValueError, FileNotFoundError) as error:
-        if Path(name).exists() or name == "smollm2":
+        if Path(name).exists() or name in models.PACKAGED_MODELS:
             raise
         raise WrongUsageError(str(error)) from error
 

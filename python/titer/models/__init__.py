@@ -7,5 +7,6 @@ free its space, the next `get` makes it again.
 
 from titer.models.description import show
 from titer.models.fetching import cache_folder, get
+from titer.models.packaged_gguf import PACKAGED_MODELS
 
-__all__ = ["cache_folder", "get", "show"]
+__all__ = ["PACKAGED_MODELS", "cache_folder", "get", "show"]
