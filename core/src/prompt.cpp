@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "quote.h"
+#include "utf8.h"
 
 namespace titer {
 
@@ -184,7 +185,8 @@ bool Prompt::valid(std::span<const int64_t> slot_ids) const {
 }
 
 std::string Prompt::slot_text(std::span<const int64_t> slot_ids) const {
-  const std::string text = state_->tokenizer.decode(slot_ids);
+  std::string text = state_->tokenizer.bytes_of(slot_ids);  // decode may strip a space, which stands inside the prompt
+  if (first_invalid_utf8(text) < text.size()) text = state_->tokenizer.decode(slot_ids);
   return text.starts_with(state_->own_space) ? text.substr(state_->own_space.size()) : text;
 }
 

@@ -6,33 +6,39 @@
 //    so up to there T has the matches of `before` alone; call i* the position from which the search then goes on. The
 //    search in before[i*..] + slot + after[..L - 1) therefore sees every match of T that starts before b. If one of
 //    them overlaps the slot, the slot is invalid. If none does, T has exactly the matches of `before` and those of
-//    `after`: at no position was there a match in T that is not inside one of the two. The same holds for the second
-//    search, for tokens with `normalized: true`, inside the stretch around the slot that the first one leaves.
+//    `after`: at no position was there a match in T that is not inside one of the two.
 //
 // 2. So the slot lies in one stretch X + slot + Y without added tokens, where X is the end of `before` and Y the start
-// of
-//    `after`, and what surrounds the stretch has the ids that it has in `before` and `after` alone.
+//    of `after`, and what surrounds the stretch has the ids that it has in `before` and `after` alone.
 //
-// 3. The stretch is cut into pieces by rules of the form "the piece that starts at i ends at e", where e depends only
+// 3. The normalizer takes X + slot + Y to N(X) + n(slot) + n(Y), where n is N without what it puts in front, if every
+//    step works on single characters, or is NFC or NFKC and both slot and Y start with a character that such a form
+//    cuts before (unicode_normalization.h), and if X takes what is put in front, that is, if N(X) is not empty. The
+//    second search, for tokens with `normalized: true`, is in that text, and points 1 and 2 hold for it as well. So
+//    does this one for Metaspace in the stretch that the second search leaves. X, slot and Y are the results from here
+//    on. A slot that starts otherwise is checked by encoding the whole prompt.
+//
+// 4. The stretch is cut into pieces by rules of the form "the piece that starts at i ends at e", where e depends only
 // on
 //    the text in [i, reach] (tokenizer_split.h). If all rules but the first are applied inside the pieces of the first,
 //    the borders of the first rule are i -> e(i), started at 0. As long as reach stays inside X, they do not depend on
 //    slot and Y; the last border p that is reached in this way is fixed, and so are the ids left of it.
 //
-// 4. Leading Digits rules cut the text into runs whose end is the same from every position inside the run. Hence the
+// 5. Leading Digits rules cut the text into runs whose end is the same from every position inside the run. Hence the
 //    borders of the first rule R that is not Digits, inside those runs, still have the form i -> e(i): e(i) is R's
 //    answer for a text that ends where the run ends. R decides from [i, reach]; whether the run extends beyond reach is
-//    decided by characters in [i, reach] as well. So 3. holds with R in place of the first rule.
+//    decided by characters in [i, reach] as well. So 4. holds with R in place of the first rule.
 //
-// 5. From p on the pieces of T are computed until one ends at b + y, where y is a border of Y cut alone. Both go on
+// 6. From p on the pieces of T are computed until one ends at b + y, where y is a border of Y cut alone. Both go on
 // from
 //    there with the same text, hence with the same pieces and ids. T has the right ids iff the ids from p to b + y are
 //    those that the caller gave for this part and the ids of Y from y on are the end of the caller's.
 //
-// 6. The window ends a little way into Y. A piece whose reach stays inside the window is a piece of T. If one reaches
+// 7. The window ends a little way into Y. A piece whose reach stays inside the window is a piece of T. If one reaches
 //    the end of the window, the check is repeated with all of Y.
 //
-// An added prefix space makes the first piece of a run special, which breaks 4.; then the whole prompt is encoded.
+// A prefix space of ByteLevel makes the first piece of a run special, which breaks 5., and added tokens that look at
+// the text around them break 1.; then the whole prompt is encoded.
 #include "titer/core/retokenization_filter.h"
 
 #include <algorithm>
@@ -44,10 +50,13 @@
 
 namespace titer {
 
-using tokenization::AddedTokenMatcher;
+using tokenization::AddedTokens;
+using tokenization::MappedText;
 using tokenization::Piece;
 using tokenization::PreTokenizer;
+using tokenization::Section;
 using tokenization::SplitRule;
+using tokenization::Splitter;
 using tokenization::State;
 using tokenization::Workspace;
 using tokenization::WorkspacePool;
@@ -58,35 +67,37 @@ constexpr std::size_t kWindowBytes = 64;  // how far the first attempt looks int
 
 /// Search for added tokens around the slot: point 1 of the proof.
 struct OverlapSearch {
-  const AddedTokenMatcher* matcher = nullptr;
+  const AddedTokens* matcher = nullptr;
   std::size_t begin = 0;        // i*, in `before`
   std::size_t end = 0;          // in `after`
   std::size_t last_match = 0;   // end of the last match in `before`
   std::size_t first_match = 0;  // start of the first match in `after`
 
-  /// The search inside before[first..] and after[..last).
-  OverlapSearch(const AddedTokenMatcher& tokens, std::string_view before, std::size_t first, std::string_view after,
-                std::size_t last)
-      : matcher(&tokens), last_match(first) {
+  OverlapSearch(const AddedTokens& tokens, std::string_view before, std::string_view after) : matcher(&tokens) {
     const std::size_t longest = tokens.longest();
-    begin = std::max(first, before.size() + 1 > longest ? before.size() + 1 - longest : 0);
-    for (std::size_t i = first; i < before.size();) {
-      const AddedTokenMatcher::Match match = tokens.find(before, i, before.size());
+    begin = before.size() + 1 > longest ? before.size() + 1 - longest : 0;
+    for (std::size_t i = 0; i < before.size();) {
+      const AddedTokens::Match match = tokens.find(before, i, before.size());
       if (match.id < 0) break;
       if (match.begin + longest <= before.size()) begin = std::max(begin, match.end);
       last_match = match.end;
       i = match.end;
     }
     begin = std::min(begin, before.size());
-    end = std::min(last, std::max(longest, std::size_t{1}) - 1);
-    first_match = tokens.find(after, 0, last).begin;
+    end = std::min(after.size(), std::max(longest, std::size_t{1}) - 1);
+    first_match = tokens.find(after, 0, after.size()).begin;
   }
 
-  /// Does a match overlap [slot_begin, slot_end) in text[from, to)?
-  bool overlaps(std::string_view text, std::size_t from, std::size_t to, std::size_t slot_begin,
-                std::size_t slot_end) const {
-    while (true) {
-      const AddedTokenMatcher::Match match = matcher->find(text, from, to);
+  /// Does a match overlap the slot in before + slot + after?
+  bool overlaps(std::string_view before, std::string_view slot, std::string_view after) const {
+    if (matcher->empty()) return false;
+    std::string text(before.substr(begin));
+    const std::size_t slot_begin = text.size();
+    const std::size_t slot_end = slot_begin + slot.size();
+    text.append(slot).append(after.substr(0, end));
+    const std::size_t to = text.size();
+    for (std::size_t from = 0;;) {
+      const AddedTokens::Match match = matcher->find(text, from, to);
       if (match.id < 0 || match.begin >= slot_end) return false;
       if (match.end > slot_begin) return true;
       from = match.end;
@@ -94,7 +105,7 @@ struct OverlapSearch {
   }
 };
 
-/// Borders i -> e(i) of the first rule that is not Digits: point 4.
+/// Borders i -> e(i) of the first rule that is not Digits: point 5.
 class Cutter {
  public:
   Cutter(const PreTokenizer& pre_tokenizer, std::string_view text, std::size_t end)
@@ -115,11 +126,11 @@ class Cutter {
   std::size_t next_rule() const { return num_leading_ + 1; }
 
  private:
-  static bool is_digits(SplitRule rule) {
-    return rule == SplitRule::kIndividualDigits || rule == SplitRule::kDigitRuns;
+  static bool is_digits(const Splitter& splitter) {
+    return splitter.rule == SplitRule::kIndividualDigits || splitter.rule == SplitRule::kDigitRuns;
   }
 
-  const std::vector<SplitRule>& rules_;
+  const std::vector<Splitter>& rules_;
   std::string_view text_;
   std::size_t end_;
   std::size_t num_leading_ = 0;
@@ -147,12 +158,14 @@ struct RetokenizationFilter::Plan {
         after(after_in),
         before_ids(before_ids_in.begin(), before_ids_in.end()),
         after_ids(after_ids_in.begin(), after_ids_in.end()),
-        first(state.added_tokens.first, before, 0, after, after.size()),
-        second(state.added_tokens.second, before, first.last_match, after, first.first_match) {
-    is_local = !state.pre_tokenizer.add_prefix_space && find_window();
+        first(state.first_added, before, after) {
+    is_local = !state.pre_tokenizer.add_prefix_space && !state.first_added.looks_around() &&
+               !state.second_added.looks_around() && rewrite_sides() && find_window();
   }
 
+  bool rewrite_sides();
   bool find_window();
+  std::optional<bool> check(std::span<const int64_t> slot_ids, std::string_view slot, Workspace& workspace) const;
   std::optional<bool> check_window(std::span<const int64_t> slot_ids, std::string_view slot, std::size_t end_in_y,
                                    Workspace& workspace) const;
 
@@ -164,18 +177,42 @@ struct RetokenizationFilter::Plan {
   const std::vector<int64_t> after_ids;
 
   const OverlapSearch first;
-  const OverlapSearch second;
   bool is_local = false;
-  std::size_t begin = 0;                // p: where re-tokenization starts, in `before`
-  std::size_t stretch_end = 0;          // length of Y
+  std::string normalized_before;        // the last stretch of `before`, as the normalizer leaves it
+  std::string normalized_after;         // the first stretch of `after`
+  std::optional<OverlapSearch> second;  // in these
+  std::string x;                        // X and Y as the rules see them
+  std::string y;
+  std::size_t begin = 0;                // p: where re-tokenization starts, in X
   std::vector<int64_t> ids_from_begin;  // of before_ids: the ids right of p
-  /// By position y in Y: if Y alone has a border there and its ids from there on are the end of what after_ids has for
+  /// By position in Y: if Y alone has a border there and its ids from there on are the end of what after_ids has for
   /// Y, the number of ids before that end; otherwise -1.
   std::vector<int64_t> num_ids_before;
   std::size_t num_ids_in_y = 0;  // of after_ids
 };
 
-/// Points 2, 3 and the part of 5 that does not depend on the slot. False if the given ids are not those of the texts.
+/// Point 3 for what stands around the slot. False if it does not hold.
+bool RetokenizationFilter::Plan::rewrite_sides() {
+  normalized_before = state.normalizer.of(std::string_view(before).substr(first.last_match));
+  normalized_after = after.substr(0, first.first_match);
+  if (!state.normalizer.apply_inside(normalized_after)) return false;
+  if (state.normalizer.prepends() && normalized_before.empty()) return false;
+
+  second.emplace(state.second_added, normalized_before, normalized_after);
+  x = normalized_before.substr(second->last_match);
+  y = normalized_after.substr(0, second->first_match);
+  if (!state.metaspace) return true;
+  const bool at_start = first.last_match == 0 && second->last_match == 0;
+  if (state.metaspace->prepends(at_start) && x.empty()) return false;
+  MappedText spaced(false);
+  spaced.assign(x, 0);
+  state.metaspace->apply(spaced, at_start);
+  x = spaced.text();
+  y = state.metaspace->inside(y);
+  return true;
+}
+
+/// Points 2, 4 and the part of 6 that does not depend on the slot. False if the given ids are not those of the texts.
 bool RetokenizationFilter::Plan::find_window() {
   const WorkspacePool::Lease lease(state.workspaces);
   Workspace& workspace = *lease;
@@ -183,37 +220,42 @@ bool RetokenizationFilter::Plan::find_window() {
   const auto append = [&](const int32_t* piece_ids, std::size_t count) {
     ids.insert(ids.end(), piece_ids, piece_ids + count);
   };
+  const auto append_stretch = [&](std::string_view stretch, bool at_start) {
+    state.cut_stretch(
+        Section{stretch, nullptr, 0}, at_start, false,
+        [&](int32_t id, std::size_t /*begin*/, std::size_t /*end*/) { ids.push_back(id); },
+        [&](const Section& section) { state.encode_section(section.text, workspace, ids); });
+  };
 
-  const std::size_t stretch_begin = second.last_match;
-  state.encode(std::string_view(before).substr(0, stretch_begin), workspace, ids);
-  Cutter before_cutter(state.pre_tokenizer, before, before.size());
-  begin = stretch_begin;
-  while (begin < before.size()) {
-    const Piece piece = before_cutter.next(begin);
-    if (piece.reach >= before.size()) break;
-    encode_cut(state, before_cutter, before, begin, piece.end, workspace, append);
+  state.encode(std::string_view(before).substr(0, first.last_match), workspace, ids);
+  append_stretch(std::string_view(normalized_before).substr(0, second->last_match), first.last_match == 0);
+  Cutter x_cutter(state.pre_tokenizer, x, x.size());
+  while (begin < x.size()) {
+    const Piece piece = x_cutter.next(begin);
+    if (piece.reach >= x.size()) break;
+    encode_cut(state, x_cutter, x, begin, piece.end, workspace, append);
     begin = piece.end;
   }
   if (ids.size() > before_ids.size() || !std::equal(ids.begin(), ids.end(), before_ids.begin())) return false;
   ids_from_begin.assign(before_ids.begin() + static_cast<std::ptrdiff_t>(ids.size()), before_ids.end());
 
-  stretch_end = second.first_match;
   ids.clear();
-  state.encode(std::string_view(after).substr(stretch_end), workspace, ids);
+  append_stretch(std::string_view(normalized_after).substr(second->first_match), false);
+  state.encode(std::string_view(after).substr(first.first_match), workspace, ids);
   if (ids.size() > after_ids.size() || !std::equal(ids.rbegin(), ids.rend(), after_ids.rbegin())) return false;
   num_ids_in_y = after_ids.size() - ids.size();
 
   ids.clear();
   std::vector<std::pair<std::size_t, std::size_t>> borders;  // position in Y, number of ids left of it
-  Cutter after_cutter(state.pre_tokenizer, after, stretch_end);
-  for (std::size_t y = 0; y < stretch_end;) {
-    borders.emplace_back(y, ids.size());
-    const std::size_t next = after_cutter.next(y).end;
-    encode_cut(state, after_cutter, after, y, next, workspace, append);
-    y = next;
+  Cutter y_cutter(state.pre_tokenizer, y, y.size());
+  for (std::size_t i = 0; i < y.size();) {
+    borders.emplace_back(i, ids.size());
+    const std::size_t next = y_cutter.next(i).end;
+    encode_cut(state, y_cutter, y, i, next, workspace, append);
+    i = next;
   }
-  num_ids_before.assign(stretch_end + 1, -1);
-  num_ids_before[stretch_end] = static_cast<int64_t>(num_ids_in_y);
+  num_ids_before.assign(y.size() + 1, -1);
+  num_ids_before[y.size()] = static_cast<int64_t>(num_ids_in_y);
   std::size_t ids_end = ids.size();
   std::size_t wanted_end = num_ids_in_y;
   for (auto border = borders.rbegin(); border != borders.rend(); ++border) {
@@ -227,21 +269,28 @@ bool RetokenizationFilter::Plan::find_window() {
   return true;
 }
 
-/// Points 1, 5 and 6 with a window that ends at `end_in_y`. Nothing if a piece reaches the end of the window.
+/// Nothing if the whole prompt has to be encoded.
+std::optional<bool> RetokenizationFilter::Plan::check(std::span<const int64_t> slot_ids, std::string_view slot,
+                                                      Workspace& workspace) const {
+  if (first.overlaps(before, slot, after)) return false;
+  std::string rewritten(slot);
+  if (!state.normalizer.apply_inside(rewritten)) return std::nullopt;
+  if (second->overlaps(normalized_before, rewritten, normalized_after)) return false;
+  if (state.metaspace) rewritten = state.metaspace->inside(rewritten);
+
+  std::size_t end_in_y = std::min(kWindowBytes, y.size());
+  while (end_in_y < y.size() && utf8_sequence_length(y, end_in_y) == 0) ++end_in_y;
+  const std::optional<bool> answer = check_window(slot_ids, rewritten, end_in_y, workspace);
+  return answer ? answer : check_window(slot_ids, rewritten, y.size(), workspace);
+}
+
+/// Points 6 and 7 with a window that ends at `end_in_y`. Nothing if a piece reaches the end of the window.
 std::optional<bool> RetokenizationFilter::Plan::check_window(std::span<const int64_t> slot_ids, std::string_view slot,
                                                              std::size_t end_in_y, Workspace& workspace) const {
-  const std::size_t window_begin = std::min({first.begin, second.begin, begin});
-  const std::size_t window_end = std::max({first.end, second.end, end_in_y});
-  std::string window;
-  window.reserve(before.size() - window_begin + slot.size() + window_end);
-  window.append(before, window_begin).append(slot).append(after, 0, window_end);
-  const std::size_t slot_begin = before.size() - window_begin;
-  const std::size_t slot_end = slot_begin + slot.size();
-  for (const OverlapSearch* search : {&first, &second}) {
-    if (search->overlaps(window, search->begin - window_begin, slot_end + search->end, slot_begin, slot_end)) {
-      return false;
-    }
-  }
+  std::string window = x.substr(begin);
+  window.append(slot);
+  const std::size_t slot_end = window.size();
+  window.append(y, 0, end_in_y);
 
   const std::size_t num_before = ids_from_begin.size();
   const std::size_t num_slot = num_before + slot_ids.size();
@@ -250,16 +299,16 @@ std::optional<bool> RetokenizationFilter::Plan::check_window(std::span<const int
     return i < num_slot ? slot_ids[i - num_before] : after_ids[i - num_slot];
   };
   const std::size_t num_wanted = num_slot + num_ids_in_y;
-  const std::size_t end = slot_end + end_in_y;
+  const std::size_t end = window.size();
   Cutter cutter(state.pre_tokenizer, window, end);
   std::size_t num_ids = 0;
   bool equal = true;
-  for (std::size_t i = begin - window_begin;;) {
+  for (std::size_t i = 0;;) {
     if (i >= slot_end && num_ids_before[i - slot_end] >= 0) {
       return num_ids == num_slot + static_cast<std::size_t>(num_ids_before[i - slot_end]);
     }
     const Piece piece = i < end ? cutter.next(i) : Piece{end, end};
-    if (piece.reach >= end && end_in_y < stretch_end) return std::nullopt;
+    if (piece.reach >= end && end_in_y < y.size()) return std::nullopt;
     encode_cut(state, cutter, window, i, piece.end, workspace, [&](const int32_t* ids, std::size_t count) {
       for (std::size_t k = 0; k < count; ++k, ++num_ids) {
         equal = equal && num_ids < num_wanted && ids[k] == wanted(num_ids);
@@ -285,12 +334,9 @@ bool RetokenizationFilter::valid(std::span<const int64_t> slot_ids) const {
   if (!plan.is_local) return whole_prompt_valid(slot_ids);
   const std::string slot = plan.tokenizer.bytes_of(slot_ids);
   if (first_invalid_utf8(slot) < slot.size()) return false;
-
   const WorkspacePool::Lease workspace(plan.state.workspaces);
-  std::size_t end_in_y = std::min(kWindowBytes, plan.stretch_end);
-  while (end_in_y < plan.stretch_end && utf8_sequence_length(plan.after, end_in_y) == 0) ++end_in_y;
-  const std::optional<bool> answer = plan.check_window(slot_ids, slot, end_in_y, *workspace);
-  return answer ? *answer : *plan.check_window(slot_ids, slot, plan.stretch_end, *workspace);
+  const std::optional<bool> answer = plan.check(slot_ids, slot, *workspace);
+  return answer ? *answer : whole_prompt_valid(slot_ids);
 }
 
 bool RetokenizationFilter::whole_prompt_valid(std::span<const int64_t> slot_ids) const {
@@ -301,16 +347,22 @@ bool RetokenizationFilter::whole_prompt_valid(std::span<const int64_t> slot_ids)
   const std::size_t slot_begin = plan.before.size();
   const std::size_t slot_end = slot_begin + slot.size();
 
+  const WorkspacePool::Lease workspace(plan.state.workspaces);
+  std::vector<int64_t> ids;
   bool overlap = false;
-  plan.state.added_tokens.segment(text, 0, text.size(), [&](std::size_t begin, std::size_t end, int32_t id) {
-    overlap = overlap || (id >= 0 && begin < slot_end && end > slot_begin);
-  });
+  plan.state.for_each_section(
+      text, true,
+      [&](int32_t id, std::size_t begin, std::size_t end) {
+        overlap = overlap || (begin < slot_end && end > slot_begin);
+        ids.push_back(id);
+      },
+      [&](const Section& section) { plan.state.encode_section(section.text, *workspace, ids); });
   if (overlap) return false;
 
   std::vector<int64_t> wanted = plan.before_ids;
   wanted.insert(wanted.end(), slot_ids.begin(), slot_ids.end());
   wanted.insert(wanted.end(), plan.after_ids.begin(), plan.after_ids.end());
-  return plan.tokenizer.encode(text, false) == wanted;
+  return ids == wanted;
 }
 
 }  // namespace titer

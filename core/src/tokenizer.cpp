@@ -8,56 +8,8 @@
 #include "json.h"
 #include "tokenizer_json.h"
 #include "tokenizer_state.h"
-#include "utf8.h"
 
 namespace titer {
-namespace {
-
-/// Length of the longest prefix of text[position..] that some well-formed sequence starts with; at least 1. Called
-/// where no well-formed sequence starts.
-std::size_t maximal_invalid_length(std::string_view text, std::size_t position) {
-  const auto continues = [&](std::size_t offset, unsigned lowest, unsigned highest) {
-    if (position + offset >= text.size()) return false;
-    const auto byte = static_cast<unsigned char>(text[position + offset]);
-    return byte >= lowest && byte <= highest;
-  };
-  const auto lead = static_cast<unsigned char>(text[position]);
-  if (lead < 0xE0 || lead > 0xF4) return 1;  // two-byte sequences and bytes that start nothing
-  const unsigned lowest = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  const unsigned highest = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  if (!continues(1, lowest, highest)) return 1;
-  return lead >= 0xF0 && continues(2, 0x80, 0xBF) ? 3 : 2;
-}
-
-std::string replace_invalid_utf8(std::string bytes) {
-  std::size_t position = first_invalid_utf8(bytes);
-  if (position == bytes.size()) return bytes;
-  std::string text = bytes.substr(0, position);
-  while (position < bytes.size()) {
-    if (const std::size_t length = utf8_sequence_length(bytes, position); length > 0) {
-      text.append(bytes, position, length);
-      position += length;
-    } else {
-      text.append("\uFFFD");
-      position += maximal_invalid_length(bytes, position);
-    }
-  }
-  return text;
-}
-
-std::string bytes_of_tokens(const tokenization::State& state, std::span<const int64_t> ids, bool skip_special_tokens) {
-  std::string bytes;
-  for (const int64_t id : ids) {
-    if (id < 0) throw std::out_of_range("[tokenizer] token ids must not be negative, got " + std::to_string(id));
-    if (!state.has(id, tokenization::kExists)) continue;
-    if (skip_special_tokens && state.has(id, tokenization::kSpecial)) continue;
-    bytes.append(state.bytes[static_cast<std::size_t>(id)]);
-  }
-  return bytes;
-}
-
-}  // namespace
-
 Tokenizer::Tokenizer(std::shared_ptr<const tokenization::State> state) : state_(std::move(state)) {}
 
 Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
@@ -90,14 +42,10 @@ Encoding Tokenizer::encode_with_offsets(std::string_view text, bool add_special_
   }
   const tokenization::WorkspacePool::Lease lease(state_->workspaces);
   tokenization::Workspace& workspace = *lease;
-  state_->added_tokens.segment(text, 0, text.size(), [&](std::size_t from, std::size_t to, int32_t added_id) {
-    if (added_id >= 0) {
-      add(added_id, from, to);
-      return;
-    }
-    state_->for_each_piece(text, from, to, [&](std::string_view piece, std::size_t begin, std::size_t num_added) {
+  state_->for_each_section(text, true, add, [&](const tokenization::Section& section) {
+    state_->for_each_piece(section.text, [&](std::string_view piece, std::size_t begin, std::size_t num_added) {
       state_->model.encode_piece(piece, workspace);
-      const auto position = [&](std::size_t i) { return begin + i - std::min(i, num_added); };
+      const auto position = [&](std::size_t i) { return section.position(begin + i - std::min(i, num_added)); };
       for (const tokenization::Symbol& symbol : workspace.symbols) {
         add(symbol.id, position(symbol.begin), position(symbol.end));
       }
@@ -110,10 +58,17 @@ Encoding Tokenizer::encode_with_offsets(std::string_view text, bool add_special_
 }
 
 std::string Tokenizer::decode(std::span<const int64_t> ids, bool skip_special_tokens) const {
-  return replace_invalid_utf8(bytes_of_tokens(*state_, ids, skip_special_tokens));
+  return state_->decoder.decode(*state_, ids, skip_special_tokens);
 }
 
-std::string Tokenizer::bytes_of(std::span<const int64_t> ids) const { return bytes_of_tokens(*state_, ids, false); }
+std::string Tokenizer::bytes_of(std::span<const int64_t> ids) const {
+  std::string bytes;
+  for (const int64_t id : ids) {
+    if (id < 0) throw std::out_of_range("[tokenizer] token ids must not be negative, got " + std::to_string(id));
+    if (has_token(id)) bytes.append(state_->bytes[static_cast<std::size_t>(id)]);
+  }
+  return bytes;
+}
 
 std::optional<int64_t> Tokenizer::token_to_id(std::string_view token) const {
   const int32_t id = state_->id_of.find(token);

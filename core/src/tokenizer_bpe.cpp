@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "utf8.h"
+
 namespace titer::tokenization {
 namespace {
 
@@ -26,32 +28,52 @@ void MergeTable::push_back(int32_t left, int32_t right, int32_t merged) {
 void BpeModel::encode_piece(std::string_view piece, Workspace& workspace) const {
   std::vector<Symbol>& symbols = workspace.symbols;
   symbols.clear();
-  const auto size = static_cast<uint32_t>(piece.size());
-  if (const int32_t whole = whole_pieces.find(piece); whole >= 0) {
-    symbols.push_back({whole, 0, size, -1, -1});
-    return;
-  }
-
-  bool after_unknown = false;
-  for (uint32_t i = 0; i < size; ++i) {
-    int32_t id = byte_ids[static_cast<unsigned char>(piece[i])];
-    if (id < 0) {
-      if (unknown_id < 0) continue;
-      if (after_unknown && fuse_unknown) {
-        symbols.back().end = i + 1;
-        continue;
-      }
-      id = unknown_id;
+  if (whole_pieces) {
+    if (const int32_t whole = whole_pieces->find(piece); whole >= 0) {
+      symbols.push_back({whole, 0, static_cast<uint32_t>(piece.size()), -1, -1});
+      return;
     }
-    after_unknown = byte_ids[static_cast<unsigned char>(piece[i])] < 0;
-    const auto index = static_cast<int32_t>(symbols.size());
-    symbols.push_back({id, i, i + 1, index - 1, index + 1});
   }
+  start(piece, symbols);
   if (symbols.size() <= kShortPiece) {
     merge_short(symbols);
   } else {
     symbols.back().next = -1;
     merge_long(symbols, workspace.heap);
+  }
+}
+
+/// The symbols before any merge.
+void BpeModel::start(std::string_view piece, std::vector<Symbol>& symbols) const {
+  bool after_unknown = false;
+  const auto add = [&](int32_t id, std::size_t begin, std::size_t end) {
+    const bool unknown = id < 0;
+    if (unknown) {
+      if (unknown_id < 0) return;
+      if (after_unknown && fuse_unknown) {
+        symbols.back().end = static_cast<uint32_t>(end);
+        return;
+      }
+      id = unknown_id;
+    }
+    after_unknown = unknown;
+    const auto index = static_cast<int32_t>(symbols.size());
+    symbols.push_back({id, static_cast<uint32_t>(begin), static_cast<uint32_t>(end), index - 1, index + 1});
+  };
+  const auto byte_id = [&](std::size_t i) { return byte_ids[static_cast<unsigned char>(piece[i])]; };
+  if (!character_ids) {
+    for (std::size_t i = 0; i < piece.size(); ++i) add(byte_id(i), i, i + 1);
+    return;
+  }
+  for (std::size_t i = 0; i < piece.size();) {
+    const CodePoint c = code_point_at(piece, i);
+    const std::size_t end = i + c.bytes;
+    if (const int32_t id = character_ids->find(c.value); id >= 0 || byte_id(i) < 0) {
+      add(id, i, end);
+    } else {
+      for (std::size_t k = i; k < end; ++k) add(byte_id(k), k, k + 1);
+    }
+    i = end;
   }
 }
 

@@ -1,13 +1,15 @@
-// Byte pair encoding of one piece (Sennrich et al., arXiv:1508.07909): starting from single bytes, the adjacent pair
-// with the lowest rank, leftmost first, is merged until no pair has a rank.
+// Byte pair encoding of one piece (Sennrich et al., arXiv:1508.07909): starting from single bytes or characters, the
+// adjacent pair with the lowest rank, leftmost first, is merged until no pair has a rank.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
+#include "character_ids.h"
 #include "piece_memo.h"
 #include "string_table.h"
 
@@ -82,15 +84,15 @@ struct Workspace {
   PieceMemo memo;
 };
 
-class BpeModel {
- public:
-  /// `token_bytes` are the bytes of all tokens by id.
-  explicit BpeModel(const StringTable& token_bytes) : whole_pieces(token_bytes) {}
-
-  std::array<int32_t, 256> byte_ids{};  ///< id of the token that spells a byte; -1 if the vocabulary lacks it
-  int32_t unknown_id = -1;              ///< stands for such bytes; -1: they are dropped
-  bool fuse_unknown = false;            ///< one unknown_id for a run of them
-  StringIndex whole_pieces;             ///< tokens that a piece may be as it stands (`ignore_merges`)
+struct BpeModel {
+  /// Ids of the tokens that spell a byte, -1 if the vocabulary lacks it: in a byte-level vocabulary what every piece
+  /// starts from, otherwise what stands for a character without a token (byte fallback).
+  std::array<int32_t, 256> byte_ids{};
+  /// Ids of the characters that a piece starts from; none in a byte-level vocabulary.
+  std::optional<CharacterIds> character_ids;
+  int32_t unknown_id = -1;                  ///< stands for what has no id; -1: it is dropped
+  bool fuse_unknown = false;                ///< one unknown_id for a run of them
+  std::optional<StringIndex> whole_pieces;  ///< tokens that a piece may be as it stands (`ignore_merges`)
   MergeTable merges;
 
   /// Leaves the tokens of a piece in workspace.symbols. O(n log n); the piece must be shorter than 2^31 bytes.
@@ -112,6 +114,7 @@ class BpeModel {
   }
 
  private:
+  void start(std::string_view piece, std::vector<Symbol>& symbols) const;
   void merge_short(std::vector<Symbol>& symbols) const;
   void merge_long(std::vector<Symbol>& symbols, std::vector<Workspace::Candidate>& heap) const;
 };

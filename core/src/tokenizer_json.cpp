@@ -11,20 +11,24 @@
 #include "byte_alphabet.h"
 #include "quote.h"
 #include "tokenizer_json_checks.h"
+#include "tokenizer_json_pipeline.h"
+#include "unicode_classes.h"
+#include "utf8.h"
 
 namespace titer::tokenization {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxAddedTokenBytes = 1024;  // bounds the time of AddedTokenMatcher::find
-constexpr std::size_t kMaxRules = 16;
-constexpr uint8_t kInModel = 0x80;  // beside TokenFlag, during loading only
+constexpr std::size_t kMaxAddedTokenBytes = 1024;  // bounds the time of AddedTokens::find
+constexpr std::size_t kMaxGlue = 64;               // characters; more are not worth the look-ups
+constexpr uint8_t kInModel = 0x80;                 // beside TokenFlag, during loading only
+constexpr std::string_view kWordMark = "\u2581";   // SentencePiece's space
 
 class StateReader : private JsonChecks {
  public:
   StateReader(const json& document, std::string_view origin)
-      : JsonChecks(origin), document_(document), state_(std::make_shared<State>()) {}
+      : JsonChecks(origin), document_(document), state_(std::make_shared<State>()), pipeline_(origin, *state_) {}
 
   std::shared_ptr<const State> read() {
     if (!document_.is_object()) fail("expected an object, got " + describe(document_));
@@ -36,93 +40,22 @@ class StateReader : private JsonChecks {
     }
     require_null(document_, "truncation");
     require_null(document_, "padding");
-    read_normalizer();
-    read_pre_tokenizer();
+    pipeline_.read_normalizer(document_);
+    pipeline_.read_pre_tokenizer(document_);
+    pipeline_.read_decoder(document_);
+    written_space_ = written_space();
     read_vocabulary();
     read_model();
-    read_decoder(member(document_, "", "decoder"), "decoder");
-    if (const json* processor = find(document_, "post_processor"); processor != nullptr && !processor->is_null()) {
-      read_post_processor(*processor, "post_processor");
-    }
+    pipeline_.read_post_processor(document_);
     return state_;
   }
 
  private:
-  void read_normalizer() const {
-    const json* normalizer = find(document_, "normalizer");
-    if (normalizer == nullptr || normalizer->is_null()) return;
-    if (type_of(*normalizer, "normalizer") != "Sequence") {
-      refuse("normalizer.type", (*normalizer)["type"], "null, or a 'Sequence' of none");
-    }
-    allow_keys(*normalizer, "normalizer", {"type", "normalizers"});
-    if (const json& list = array(*normalizer, "normalizer", "normalizers"); !list.empty()) {
-      refuse("normalizer.normalizers", list, "an empty array");
-    }
-  }
-
-  void read_pre_tokenizer() {
-    const json* pre_tokenizer = find(document_, "pre_tokenizer");
-    if (pre_tokenizer == nullptr || pre_tokenizer->is_null()) {
-      fail("'pre_tokenizer' is null, which is not supported; supported: 'ByteLevel', or a 'Sequence' that ends in it");
-    }
-    add_pre_tokenizer(*pre_tokenizer, "pre_tokenizer");
-    if (!byte_level_seen_) fail("'pre_tokenizer' must end in 'ByteLevel', which is missing");
-  }
-
-  void add_pre_tokenizer(const json& object, const std::string& path) {
-    const std::string& type = type_of(object, path);
-    if (type == "Sequence") {
-      allow_keys(object, path, {"type", "pretokenizers"});
-      const json& list = array(object, path, "pretokenizers");
-      for (std::size_t i = 0; i < list.size(); ++i) add_pre_tokenizer(list[i], join(path + ".pretokenizers", i));
-      return;
-    }
-    if (byte_level_seen_) fail("'" + path + "' follows 'ByteLevel', which must be the last pre-tokenizer");
-    PreTokenizer& result = state_->pre_tokenizer;
-    if (type == "ByteLevel") {
-      check_byte_level(object, path);
-      result.add_prefix_space = flag(object, path, "add_prefix_space");
-      const bool use_regex = flag_or(object, path, "use_regex", true, false);
-      result.rules.push_back(use_regex ? SplitRule::kGpt2 : SplitRule::kWhole);
-      byte_level_seen_ = true;
-    } else if (type == "Digits") {
-      allow_keys(object, path, {"type", "individual_digits"});
-      const bool individual = flag(object, path, "individual_digits");
-      result.rules.push_back(individual ? SplitRule::kIndividualDigits : SplitRule::kDigitRuns);
-    } else if (type == "Split") {
-      result.rules.push_back(split_rule(object, path));
-    } else {
-      refuse(join(path, "type"), object["type"], "'ByteLevel', 'Digits', 'Split', 'Sequence'");
-    }
-    if (result.rules.size() > kMaxRules) {
-      fail("'pre_tokenizer' must have at most " + std::to_string(kMaxRules) + " steps");
-    }
-  }
-
-  void check_byte_level(const json& object, const std::string& path) const {
-    allow_keys(object, path, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
-    flag(object, path, "add_prefix_space");
-    flag(object, path, "trim_offsets");  // concerns offsets as tokenizers reports them, not ids
-    flag_or(object, path, "use_regex", true, false);
-  }
-
-  SplitRule split_rule(const json& object, const std::string& path) const {
-    allow_keys(object, path, {"type", "pattern", "behavior", "invert"});
-    if (string(object, path, "behavior") != "Isolated") refuse(path + ".behavior", object["behavior"], "'Isolated'");
-    if (flag(object, path, "invert")) refuse(path + ".invert", object["invert"], "false");
-    const json& pattern = member(object, path, "pattern");
-    if (!pattern.is_object()) fail("'" + path + ".pattern' must be an object, got " + describe(pattern));
-    allow_keys(pattern, path + ".pattern", {"Regex"});
-    const std::string& regex = string(pattern, path + ".pattern", "Regex");
-    if (regex == kGpt2Pattern) return SplitRule::kGpt2;
-    if (regex == kLlama3Pattern) return SplitRule::kLlama3;
-    refuse(path + ".pattern.Regex", pattern["Regex"], "the patterns of GPT-2 and Llama 3, character for character");
-  }
-
   /// Fills spellings, bytes, flags, id_of and the matchers from `model.vocab` and `added_tokens`.
   void read_vocabulary() {
     const json& model = member(document_, "", "model");
     if (type_of(model, "model") != "BPE") refuse("model.type", model["type"], "'BPE'");
+    byte_fallback_ = flag_or(model, "model", "byte_fallback", false, true);
     const json& vocab = member(model, "model", "vocab");
     if (!vocab.is_object()) fail("'model.vocab' must be an object, got " + describe(vocab));
     const json none = json::array();
@@ -168,20 +101,108 @@ class StateReader : private JsonChecks {
              ", which is what tokenizers assigns, got " + std::to_string(stated));
       }
       claim(assigned, token, bits);
-      const bool normalized = flag(added[i], path, "normalized");
-      (normalized ? state_->added_tokens.second : state_->added_tokens.first).insert(token, assigned);
+      add_to_matcher(added[i], path, token, assigned);
     }
+    check_added_tokens();
 
     for (std::size_t at = 0; at < flags.size(); ++at) {
-      const std::optional<std::string> bytes = bytes_spelled_by(spellings[at]);
+      if ((flags[at] & kSpecial) != 0) special_.insert(spellings[at]);
       state_->spellings.push_back(spellings[at]);
-      state_->bytes.push_back(bytes ? std::string_view(*bytes) : spellings[at]);
+      state_->bytes.push_back(text_of(spellings[at], (flags[at] & kAdded) != 0));
+    }
+    for (std::size_t at = 0; at < flags.size(); ++at) {
+      const auto normalized = state_->decoder.normalized_spellings.find(static_cast<int32_t>(at));
+      const bool changed = normalized != state_->decoder.normalized_spellings.end();
+      if (special_.contains(changed ? std::string_view(normalized->second) : spellings[at])) {
+        flags[at] = static_cast<uint8_t>(flags[at] | kSkipped);
+      }
     }
     state_->id_of.reserve(num_entries);
     for (std::size_t at = 0; at < flags.size(); ++at) {
       if ((flags[at] & kExists) != 0) state_->id_of.insert(static_cast<int32_t>(at));
     }
     state_->flags = std::move(flags);
+  }
+
+  /// The text that a token stands for when it is neither the first nor the last one: what State::bytes is about.
+  std::string text_of(std::string_view token, bool added) const {
+    if (state_->pre_tokenizer.byte_level) return bytes_spelled_by(token).value_or(std::string(token));
+    if (added) return std::string(token);
+    if (byte_fallback_) {
+      if (const int byte = fallback_byte(token); byte >= 0 && token == fallback_token(byte)) {
+        return {static_cast<char>(static_cast<unsigned char>(byte))};
+      }
+    }
+    if (written_space_.empty()) return std::string(token);
+    std::string text;
+    std::size_t i = 0;
+    for (std::size_t at = token.find(written_space_); at != std::string_view::npos;
+         at = token.find(written_space_, i)) {
+      text.append(token.substr(i, at - i)).append(" ");
+      i = at + written_space_.size();
+    }
+    return text.append(token.substr(i));
+  }
+
+  /// What a space becomes before it meets the model.
+  std::string written_space() const {
+    if (state_->metaspace) return state_->metaspace->replacement;
+    for (const NormalizerStep& step : state_->normalizer.steps) {
+      if (step.kind == NormalizerStep::Kind::kReplace && step.pattern == " ") return step.content;
+    }
+    return "";
+  }
+
+  static std::string fallback_token(int byte) {
+    constexpr std::string_view digits = "0123456789ABCDEF";
+    const auto at = static_cast<std::size_t>(byte);
+    return {'<', '0', 'x', digits[at / 16], digits[at % 16], '>'};
+  }
+
+  void add_to_matcher(const json& entry, const std::string& path, std::string_view token, int32_t id) {
+    const auto bit = [&](const char* key, AddedTokenFlag value) {
+      return flag(entry, path, key) ? unsigned{value} : 0U;
+    };
+    const auto flags =
+        static_cast<uint8_t>(bit("single_word", kSingleWord) | bit("lstrip", kStripLeft) | bit("rstrip", kStripRight));
+    if (!flag(entry, path, "normalized")) {
+      state_->first_added.insert(token, id, flags);
+      first_contents_.push_back(token);
+      return;
+    }
+    std::string normalized = state_->normalizer.of(token);
+    if (normalized.empty()) {
+      fail("'" + path + ".content' is " + quote(token) + ", of which the normalizer leaves nothing");
+    }
+    if (normalized.size() > 4 * token.size() + 64) {  // bounds the memory of hostile files
+      fail("'" + path + ".content' is " + quote(token) + ", which is far longer once it is normalized");
+    }
+    if (!state_->second_added.insert(normalized, id, flags)) {
+      fail("'" + path + ".content' is " + quote(token) + ", which is the same as another one once it is normalized");
+    }
+    second_contents_.push_back(normalized);
+    if (normalized != token) state_->decoder.normalized_spellings.emplace(id, std::move(normalized));
+  }
+
+  /// White space that one token strips may not be another token: tokenizers fails on some texts then.
+  void check_added_tokens() const {
+    const auto check = [&](const AddedTokens& tokens, const auto& contents) {
+      if (!tokens.strips_right()) return;
+      for (const std::string_view content : contents) {
+        if ((character_at(content, 0).classes & kSpace) != 0) {
+          fail("'added_tokens' has " + quote(content) + " besides a token with 'rstrip', which is not supported; " +
+               "supported: 'rstrip' where no other token starts with white space");
+        }
+      }
+    };
+    check(state_->first_added, first_contents_);
+    check(state_->second_added, second_contents_);
+    if (state_->metaspace && state_->metaspace->prepend == Metaspace::Prepend::kFirst && !state_->normalizer.empty() &&
+        !state_->second_added.empty()) {
+      fail(
+          "'pre_tokenizer.prepend_scheme' is 'first', which is not supported together with a normalizer and an added "
+          "token with 'normalized': true");
+    }
   }
 
   /// Content and flags of an entry of `added_tokens`.
@@ -193,9 +214,6 @@ class StateReader : private JsonChecks {
     if (content.size() > kMaxAddedTokenBytes) {
       fail("'" + path + ".content' must be at most " + std::to_string(kMaxAddedTokenBytes) + " bytes, got " +
            std::to_string(content.size()));
-    }
-    for (const char* key : {"single_word", "lstrip", "rstrip"}) {
-      if (flag(entry, path, key)) refuse(join(path, key), entry[key], "false");
     }
     const bool special = flag(entry, path, "special");
     return {content, special ? kExists | kAdded | kSpecial : kExists | kAdded};
@@ -219,38 +237,83 @@ class StateReader : private JsonChecks {
       const json* affix = find(object, key);
       if (affix != nullptr && !affix->is_null() && *affix != "") refuse(join("model", key), *affix, "null, ''");
     }
-    if (flag_or(object, "model", "byte_fallback", false, true)) {
-      refuse("model.byte_fallback", object["byte_fallback"], "false");
+    if (state_->pre_tokenizer.byte_level) {
+      read_bytes(object);
+    } else {
+      read_characters(object);
     }
+    if (flag_or(object, "model", "ignore_merges", false, true)) read_whole_pieces();
+    read_merges(array(object, "model", "merges"));
+    if (state_->pre_tokenizer.rules.empty()) state_->pre_tokenizer.rules.emplace_back(SplitRule::kWhole);
+    for (uint8_t& bits : state_->flags) bits = static_cast<uint8_t>(bits & ~kInModel);
+  }
 
+  /// What pieces start from in a byte-level vocabulary.
+  void read_bytes(const json& object) {
+    if (byte_fallback_) refuse("model.byte_fallback", object["byte_fallback"], "false with 'ByteLevel'");
     BpeModel& model = state_->model;
     bool complete = true;
     for (std::size_t byte = 0; byte < 256; ++byte) {
       model.byte_ids[byte] = model_id(spelling_of(static_cast<unsigned char>(byte)));
       complete = complete && model.byte_ids[byte] >= 0;
     }
-    model.fuse_unknown = flag_or(object, "model", "fuse_unk", false, true);
+    read_unknown(object, complete);
+  }
+
+  /// The same in a vocabulary of characters.
+  void read_characters(const json& object) {
+    BpeModel& model = state_->model;
+    model.byte_ids.fill(-1);
+    model.character_ids.emplace();
+    for (std::size_t at = 0; at < state_->flags.size(); ++at) {
+      const std::string_view token = state_->spellings[at];
+      if ((state_->flags[at] & kInModel) == 0 || token.empty()) continue;
+      const CodePoint c = code_point_at(token, 0);
+      if (c.bytes == token.size()) model.character_ids->insert(c.value, static_cast<int32_t>(at));
+    }
+    if (byte_fallback_) {
+      for (int byte = 0; byte < 256; ++byte) {
+        const std::string token = fallback_token(byte);
+        const int32_t id = model_id(token);
+        // With some of them missing, tokenizers moves unknown characters behind the bytes that follow them.
+        if (id < 0) fail("'model.byte_fallback' is true, but 'model.vocab' lacks " + quote(token));
+        model.byte_ids[static_cast<std::size_t>(byte)] = id;
+      }
+    }
+    read_unknown(object, byte_fallback_);
+  }
+
+  void read_unknown(const json& object, bool complete) {
+    state_->model.fuse_unknown = flag_or(object, "model", "fuse_unk", false, true);
     if (const json* unknown = find(object, "unk_token"); unknown != nullptr && !unknown->is_null()) {
-      model.unknown_id = model_id(string(object, "model", "unk_token"));
-      if (model.unknown_id < 0 && !complete) {
-        refuse("model.unk_token", *unknown, "null, or a token of 'model.vocab', because the vocabulary lacks a byte");
+      state_->model.unknown_id = model_id(string(object, "model", "unk_token"));
+      if (state_->model.unknown_id < 0 && !complete) {
+        refuse("model.unk_token", *unknown, "null, or a token of 'model.vocab', because not everything has a token");
       }
     }
-    if (flag_or(object, "model", "ignore_merges", false, true)) {
-      model.whole_pieces.reserve(state_->flags.size());
-      for (std::size_t at = 0; at < state_->flags.size(); ++at) {
-        if ((state_->flags[at] & kInModel) == 0 || !bytes_spelled_by(state_->spellings[at])) continue;
-        model.whole_pieces.insert(static_cast<int32_t>(at));
-      }
+  }
+
+  void read_whole_pieces() {
+    const bool bytes = state_->pre_tokenizer.byte_level;
+    StringIndex& index = state_->model.whole_pieces.emplace(bytes ? state_->bytes : state_->spellings);
+    index.reserve(state_->flags.size());
+    for (std::size_t at = 0; at < state_->flags.size(); ++at) {
+      if ((state_->flags[at] & kInModel) == 0 || (bytes && !bytes_spelled_by(state_->spellings[at]))) continue;
+      index.insert(static_cast<int32_t>(at));
     }
-    read_merges(array(object, "model", "merges"));
-    for (uint8_t& bits : state_->flags) bits = static_cast<uint8_t>(bits & ~kInModel);
   }
 
   void read_merges(const json& merges) {
     const bool pairs = !merges.empty() && merges[0].is_array();
     state_->model.merges.reserve(merges.size());
     std::string merged;
+    std::set<char32_t> glue;
+    bool merges_stand_ins = false;
+    std::vector<bool> stands_in(state_->flags.size(), false);  // for characters without a token
+    if (state_->model.unknown_id >= 0) stands_in[static_cast<std::size_t>(state_->model.unknown_id)] = true;
+    for (const int32_t id : state_->model.byte_ids) {
+      if (id >= 0) stands_in[static_cast<std::size_t>(id)] = true;
+    }
     for (std::size_t i = 0; i < merges.size(); ++i) {
       const json& entry = merges[i];
       std::string_view left;
@@ -275,7 +338,25 @@ class StateReader : private JsonChecks {
       const int32_t left_id = merge_part(left, i);
       const int32_t right_id = merge_part(right, i);
       state_->model.merges.push_back(left_id, right_id, merge_part(merged, i));
+      if (right.starts_with(kWordMark)) glue.insert(code_point_at(left, previous_character(left, left.size())).value);
+      merges_stand_ins = merges_stand_ins || stands_in[static_cast<std::size_t>(left_id)] ||
+                         stands_in[static_cast<std::size_t>(right_id)];
     }
+    if (!merges_stand_ins) cut_at_word_marks(glue);
+  }
+
+  /// A model in the way of SentencePiece sees a whole text as one piece. No merge reaches over the border between x and
+  /// a word mark unless some merge has a left part that ends in x and a right part that starts with the mark; `glue`
+  /// are all such x. Merges on both sides of another border are independent, so the text can be cut there: words are
+  /// found in the memo, and the re-tokenisation filter has a local window.
+  void cut_at_word_marks(const std::set<char32_t>& glue) {
+    const BpeModel& model = state_->model;
+    if (!model.character_ids || model.whole_pieces || glue.size() > kMaxGlue) return;
+    if (model.character_ids->find(code_point_at(kWordMark, 0).value) < 0) return;
+    if (!byte_fallback_ && model.unknown_id < 0) return;  // characters that are dropped leave no border
+    Splitter splitter(SplitRule::kStringStarts, std::string(kWordMark));
+    splitter.glue.assign(glue.begin(), glue.end());
+    state_->pre_tokenizer.rules.push_back(std::move(splitter));
   }
 
   int32_t merge_part(std::string_view token, std::size_t index) const {
@@ -285,85 +366,14 @@ class StateReader : private JsonChecks {
     return id;
   }
 
-  void read_decoder(const json& object, const std::string& path) const {
-    const std::string& type = type_of(object, path);
-    if (type == "Sequence") {
-      allow_keys(object, path, {"type", "decoders"});
-      const json& list = array(object, path, "decoders");
-      if (list.size() != 1) refuse(path + ".decoders", list, "an array of one 'ByteLevel'");
-      read_decoder(list[0], path + ".decoders[0]");
-    } else if (type == "ByteLevel") {
-      check_byte_level(object, path);
-    } else {
-      refuse(join(path, "type"), object["type"], "'ByteLevel', or a 'Sequence' of just that");
-    }
-  }
-
-  void read_post_processor(const json& object, const std::string& path) {
-    const std::string& type = type_of(object, path);
-    if (type == "Sequence") {
-      allow_keys(object, path, {"type", "processors"});
-      const json& list = array(object, path, "processors");
-      for (std::size_t i = 0; i < list.size(); ++i) read_post_processor(list[i], join(path + ".processors", i));
-    } else if (type == "ByteLevel") {
-      check_byte_level(object, path);  // trims offsets only
-    } else if (type == "TemplateProcessing") {
-      read_template(object, path);
-    } else {
-      refuse(join(path, "type"), object["type"], "null, 'ByteLevel', 'TemplateProcessing', 'Sequence'");
-    }
-  }
-
-  void read_template(const json& object, const std::string& path) {
-    if (template_seen_) fail("'" + path + "' is a second 'TemplateProcessing'; supported: one");
-    template_seen_ = true;
-    allow_keys(object, path, {"type", "single", "pair", "special_tokens"});
-    array(object, path, "pair");  // for two sequences, which encode does not take
-    const json& special_tokens = member(object, path, "special_tokens");
-    if (!special_tokens.is_object()) {
-      fail("'" + path + ".special_tokens' must be an object, got " + describe(special_tokens));
-    }
-    const json& single = array(object, path, "single");
-    bool sequence_seen = false;
-    for (std::size_t i = 0; i < single.size(); ++i) {
-      const std::string at = join(path + ".single", i);
-      const json& piece = single[i];
-      if (!piece.is_object() || piece.size() != 1) fail("'" + at + "' must be an object of one key");
-      const std::string& kind = piece.begin().key();
-      const json& what = piece.begin().value();
-      if (!what.is_object() || (kind != "Sequence" && kind != "SpecialToken")) {
-        fail("'" + at + "' must be a 'Sequence' or a 'SpecialToken', got " + quote(kind));
-      }
-      allow_keys(what, join(at, kind), {"id", "type_id"});
-      const std::string& name = string(what, join(at, kind), "id");
-      id(member(what, join(at, kind), "type_id"), join(at, kind) + ".type_id");
-      if (kind == "Sequence") {
-        if (name != "A" || sequence_seen) refuse(at + ".Sequence.id", what["id"], "'A', once");
-        sequence_seen = true;
-        continue;
-      }
-      std::vector<int64_t>& ids = sequence_seen ? state_->ids_after : state_->ids_before;
-      const json* token = find(special_tokens, name);
-      if (token == nullptr || !token->is_object()) {
-        fail("'" + at + "' needs " + quote(name) + ", which '" + path + ".special_tokens' lacks");
-      }
-      const std::string token_path = path + ".special_tokens." + escape_for_message(name);
-      allow_keys(*token, token_path, {"id", "ids", "tokens"});
-      for (const json& value : array(*token, token_path, "ids")) {
-        const int32_t special_id = id(value, token_path + ".ids");
-        if (!state_->has(special_id, kExists)) {
-          fail("'" + token_path + ".ids' has " + std::to_string(special_id) + ", which is the id of no token");
-        }
-        ids.push_back(special_id);
-      }
-    }
-    if (!sequence_seen) fail("'" + path + ".single' must contain the 'Sequence' 'A'");
-  }
-
   const json& document_;
   std::shared_ptr<State> state_;
-  bool byte_level_seen_ = false;
-  bool template_seen_ = false;
+  PipelineReader pipeline_;
+  bool byte_fallback_ = false;
+  std::string written_space_;
+  std::set<std::string_view> special_;
+  std::vector<std::string_view> first_contents_;
+  std::vector<std::string> second_contents_;
 };
 
 }  // namespace

@@ -1,8 +1,10 @@
 #include "tokenizer_split.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "unicode_classes.h"
+#include "utf8.h"
 
 namespace titer::tokenization {
 namespace {
@@ -24,11 +26,6 @@ std::size_t skip_while(std::string_view text, std::size_t i, std::size_t end, co
 
 std::size_t skip_class(uint8_t wanted, std::string_view text, std::size_t i, std::size_t end) {
   return skip_while(text, i, end, [wanted](Character c) { return regex_class(c) == wanted; });
-}
-
-std::size_t skip_newlines(std::string_view text, std::size_t i, std::size_t end) {
-  while (i < end && is_newline(text[i])) ++i;
-  return i;
 }
 
 Piece digits_piece(bool individual, std::string_view text, std::size_t begin, std::size_t end) {
@@ -89,23 +86,27 @@ Piece gpt2_piece(std::string_view text, std::size_t begin, std::size_t end) {
   return {stop, std::max(reach, stop)};
 }
 
-Piece llama3_piece(std::string_view text, std::size_t begin, std::size_t end) {
-  const Character first = character_at(text, begin);
-  const uint8_t first_class = regex_class(first);
-  std::size_t i = begin + first.bytes;
-  std::size_t reach = begin;
-  if (text[begin] == '\'') {
-    const Piece ending = contraction_ending(true, text, i, end);
-    if (ending.end > i) return ending;
-    reach = ending.reach;
-  }
+/// What the patterns after GPT-2's share: single or up to three numbers, symbols with what may follow them, white
+/// space.
+struct ModernPattern {
+  int max_numbers;     // \p{N} or \p{N}{1,3}
+  uint8_t word;        // classes that make up words
+  bool slash_follows;  // symbols take slashes after line breaks
+};
 
-  if (first_class == kLetter) {
-    const std::size_t stop = skip_class(kLetter, text, i, end);
-    return {stop, stop};
-  }
-  if (first_class == kNumber) {  // \p{N}{1,3}
-    for (int count = 1; count < 3; ++count) {
+constexpr ModernPattern kLlama3Parts = {3, kLetter, false};
+constexpr ModernPattern kQwen2Parts = {1, kLetter, false};
+constexpr ModernPattern kQwen35Parts = {1, kLetter | kMark, false};
+constexpr ModernPattern kGpt4oParts = {3, kLetter, true};
+constexpr ModernPattern kTekkenParts = {1, kLetter, true};
+
+/// `\p{N}{1,n}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+` where no word starts at `begin`.
+Piece other_piece(const ModernPattern& pattern, std::string_view text, std::size_t begin, std::size_t end) {
+  const Character first = character_at(text, begin);
+  std::size_t i = begin + first.bytes;
+  if (regex_class(first) == kNumber) {
+    std::size_t reach = begin;
+    for (int count = 1; count < pattern.max_numbers; ++count) {
       reach = i;
       if (i == end) break;
       const Character c = character_at(text, i);
@@ -115,15 +116,11 @@ Piece llama3_piece(std::string_view text, std::size_t begin, std::size_t end) {
     return {i, reach};
   }
 
-  const bool has_second = i < end;
-  const Character second = has_second ? character_at(text, i) : Character{};
-  if (has_second && regex_class(second) == kLetter && !is_newline(text[begin])) {  // [^\r\n\p{L}\p{N}]?\p{L}+
-    const std::size_t stop = skip_class(kLetter, text, i, end);
-    return {stop, std::max(reach, stop)};
-  }
-  if (first_class == kOther || (text[begin] == ' ' && has_second && regex_class(second) == kOther)) {
-    const std::size_t stop = skip_newlines(text, skip_class(kOther, text, i, end), end);
-    return {stop, std::max(reach, stop)};
+  const auto is_symbol = [&](Character c) { return (c.classes & (kRegexClasses | pattern.word)) == 0; };
+  if (is_symbol(first) || (text[begin] == ' ' && i < end && is_symbol(character_at(text, i)))) {
+    i = skip_while(text, i, end, is_symbol);
+    while (i < end && (is_newline(text[i]) || (pattern.slash_follows && text[i] == '/'))) ++i;
+    return {i, i};
   }
 
   // \s*[\r\n]+ takes the white space up to its last newline.
@@ -134,10 +131,120 @@ Piece llama3_piece(std::string_view text, std::size_t begin, std::size_t end) {
   return space_piece(text, begin, end);
 }
 
+/// `[^\r\n\p{L}\p{N}]?` may stand in front of a word.
+bool may_precede_word(Character c, char first_byte) {
+  return (c.classes & (kLetter | kNumber)) == 0 && !is_newline(first_byte);
+}
+
+/// The patterns of Llama 3 and Qwen: contractions first, then words of any case.
+Piece llama3_piece(const ModernPattern& pattern, std::string_view text, std::size_t begin, std::size_t end) {
+  const Character first = character_at(text, begin);
+  const std::size_t i = begin + first.bytes;
+  std::size_t reach = i;
+  if (text[begin] == '\'') {
+    const Piece ending = contraction_ending(true, text, i, end);
+    if (ending.end > i) return ending;
+    reach = ending.reach;
+  }
+  const auto is_word = [&](Character c) { return (c.classes & pattern.word) != 0; };
+  const bool word_follows = may_precede_word(first, text[begin]) && i < end && is_word(character_at(text, i));
+  if (is_word(first) || word_follows) {
+    const std::size_t stop = skip_while(text, i, end, is_word);
+    return {stop, std::max(reach, stop)};
+  }
+  const Piece piece = other_piece(pattern, text, begin, end);
+  return {piece.end, std::max(reach, piece.reach)};
+}
+
+/// The patterns of GPT-4o and Tekken: a word is `U*W+`, or `U+` where no W is left, with U = upper, title, caseless
+/// letters and marks, W = lower, caseless letters and marks.
+Piece gpt4o_piece(const ModernPattern& pattern, bool contractions, std::string_view text, std::size_t begin,
+                  std::size_t end) {
+  const Character first = character_at(text, begin);
+  std::size_t i = begin;
+  if ((first.classes & (kLetter | kMark)) == 0 && may_precede_word(first, text[begin])) i += first.bytes;
+  // Backtracking, written out: U* takes all it can. If a lower-case letter follows, W+ goes on from there. Otherwise U*
+  // gives back characters up to the last one that is in W too, which W+ takes. If there is none, only U+ matches.
+  std::size_t stop = i;
+  std::size_t last_caseless = i;  // end of the last character that is in U and in W
+  while (stop < end) {
+    const Character c = character_at(text, stop);
+    if ((c.classes & (kLetter | kMark)) == 0 || (c.classes & kLower) != 0) break;
+    stop += c.bytes;
+    if ((c.classes & kUpper) == 0) last_caseless = stop;
+  }
+  std::size_t reach = stop;
+  std::size_t word_end = last_caseless > i ? last_caseless : stop;
+  if (stop < end && (character_at(text, stop).classes & kLower) != 0) {
+    word_end = skip_while(
+        text, stop, end, [](Character c) { return (c.classes & (kLetter | kMark)) != 0 && (c.classes & kUpper) == 0; });
+    reach = word_end;
+  }
+  if (word_end == i) {
+    const Piece piece = other_piece(pattern, text, begin, end);
+    return {piece.end, std::max(reach, piece.reach)};
+  }
+  if (contractions && word_end == end) return {end, end};
+  if (contractions && text[word_end] == '\'') {
+    const Piece ending = contraction_ending(true, text, word_end + 1, end);
+    reach = std::max(reach, ending.reach);
+    if (ending.end > word_end + 1) word_end = ending.end;
+  }
+  return {word_end, reach};
+}
+
+/// True if the pattern stands at `i`.
+bool matches(std::string_view pattern, std::string_view text, std::size_t i, std::size_t end) {
+  return end - i >= pattern.size() && std::memcmp(text.data() + i, pattern.data(), pattern.size()) == 0;
+}
+
+/// First match from `i` on, or `end`.
+std::size_t find_match(std::string_view pattern, std::string_view text, std::size_t i, std::size_t end) {
+  return std::min(text.substr(0, end).find(pattern, i), end);
+}
+
+Piece string_piece(const Splitter& splitter, std::string_view text, std::size_t begin, std::size_t end) {
+  const std::string_view pattern = splitter.pattern;
+  const auto piece = [&](std::size_t stop, std::size_t looked_at) {
+    return Piece{stop, std::min(end, looked_at + pattern.size())};
+  };
+  const bool at_match = matches(pattern, text, begin, end);
+  const std::size_t after = begin + pattern.size();
+  if (!at_match) {
+    const std::size_t stop = find_match(pattern, text, begin, end);
+    const bool takes_match = splitter.rule == SplitRule::kStringWithPrevious && stop < end;
+    return piece(takes_match ? stop + pattern.size() : stop, stop);
+  }
+  if (splitter.rule == SplitRule::kStringContiguous) {
+    std::size_t stop = after;
+    while (stop < end && matches(pattern, text, stop, end)) stop += pattern.size();
+    return piece(stop, stop);
+  }
+  if (splitter.rule == SplitRule::kStringWithNext && after < end && !matches(pattern, text, after, end)) {
+    const std::size_t stop = find_match(pattern, text, after, end);
+    return piece(stop, stop);
+  }
+  return piece(after, after);
+}
+
+/// A match cuts before itself unless a character of `glue` stands there.
+Piece starts_piece(const Splitter& splitter, std::string_view text, std::size_t begin, std::size_t end) {
+  std::size_t i = begin + code_point_at(text, begin).bytes;
+  while (true) {
+    i = find_match(splitter.pattern, text, i, end);
+    if (i == end) return {end, end};
+    const char32_t before = code_point_at(text, previous_character(text, i)).value;
+    if (!std::binary_search(splitter.glue.begin(), splitter.glue.end(), before)) {
+      return {i, std::min(end, i + splitter.pattern.size())};
+    }
+    i += code_point_at(text, i).bytes;
+  }
+}
+
 }  // namespace
 
-Piece next_piece(SplitRule rule, std::string_view text, std::size_t begin, std::size_t end) {
-  switch (rule) {
+Piece next_piece(const Splitter& splitter, std::string_view text, std::size_t begin, std::size_t end) {
+  switch (splitter.rule) {
     case SplitRule::kIndividualDigits:
       return digits_piece(true, text, begin, end);
     case SplitRule::kDigitRuns:
@@ -145,7 +252,22 @@ Piece next_piece(SplitRule rule, std::string_view text, std::size_t begin, std::
     case SplitRule::kGpt2:
       return gpt2_piece(text, begin, end);
     case SplitRule::kLlama3:
-      return llama3_piece(text, begin, end);
+      return llama3_piece(kLlama3Parts, text, begin, end);
+    case SplitRule::kQwen2:
+      return llama3_piece(kQwen2Parts, text, begin, end);
+    case SplitRule::kQwen35:
+      return llama3_piece(kQwen35Parts, text, begin, end);
+    case SplitRule::kGpt4o:
+      return gpt4o_piece(kGpt4oParts, true, text, begin, end);
+    case SplitRule::kTekken:
+      return gpt4o_piece(kTekkenParts, false, text, begin, end);
+    case SplitRule::kStringIsolated:
+    case SplitRule::kStringContiguous:
+    case SplitRule::kStringWithPrevious:
+    case SplitRule::kStringWithNext:
+      return string_piece(splitter, text, begin, end);
+    case SplitRule::kStringStarts:
+      return starts_piece(splitter, text, begin, end);
     case SplitRule::kWhole:
       break;
   }

@@ -1,5 +1,6 @@
 // Pre-tokenization: cuts a text into the pieces that BPE never merges across. Hand-written equals of the Digits
-// splitter and of the GPT-2 and Llama-3 regular expressions, in place of a backtracking regex engine.
+// splitter, of string patterns and of the regular expressions of the known model families, in place of a backtracking
+// regex engine.
 //
 // Every rule has the form "the piece that starts at i ends at e", where e depends only on the text from i on. The
 // re-tokenisation filter rests on that and on `reach`, the last position that the decision looked at.
@@ -7,24 +8,38 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace titer::tokenization {
 
 enum class SplitRule : uint8_t {
-  kWhole,             ///< no cut
-  kIndividualDigits,  ///< every digit alone, runs of anything else
-  kDigitRuns,         ///< runs of digits, runs of anything else
-  kGpt2,              ///< kGpt2Pattern
-  kLlama3,            ///< kLlama3Pattern
+  kWhole,               ///< no cut
+  kIndividualDigits,    ///< every digit alone, runs of anything else
+  kDigitRuns,           ///< runs of digits, runs of anything else
+  kGpt2,                ///< the rules named after models: split_patterns.h
+  kLlama3,              ///< also GPT-4 (cl100k)
+  kQwen2,               ///< also Qwen-3
+  kQwen35,              ///< Qwen-3.5
+  kGpt4o,               ///< o200k
+  kTekken,              ///< Mistral's Tekken
+  kStringIsolated,      ///< every match of a string alone
+  kStringContiguous,    ///< runs of matches
+  kStringWithPrevious,  ///< a match ends the piece before it, unless that is a match
+  kStringWithNext,      ///< a match starts the piece after it, unless that is a match
+  kStringStarts,        ///< a piece starts with a match, unless one of `glue` stands before it
 };
 
-inline constexpr std::string_view kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-inline constexpr std::string_view kLlama3Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
-    R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
+struct Splitter {
+  Splitter(SplitRule rule_in) : rule(rule_in) {}  // NOLINT(google-explicit-constructor): most rules are just that
+  Splitter(SplitRule rule_in, std::string pattern_in) : rule(rule_in), pattern(std::move(pattern_in)) {}
+
+  SplitRule rule;
+  std::string pattern;         ///< of the rules kString...; not empty
+  std::vector<char32_t> glue;  ///< of kStringStarts, sorted
+};
 
 struct Piece {
   std::size_t end;    ///< the piece is [begin, end), never empty
@@ -33,11 +48,12 @@ struct Piece {
 
 /// The piece that starts at `begin` if the text ends at `end`. Needs begin < end; both are character borders of valid
 /// UTF-8. Time is linear in reach - begin.
-Piece next_piece(SplitRule rule, std::string_view text, std::size_t begin, std::size_t end);
+Piece next_piece(const Splitter& splitter, std::string_view text, std::size_t begin, std::size_t end);
 
-/// What happens to a stretch of text between two added tokens: each rule cuts the pieces of the one before it.
+/// What happens to a section of text: each rule cuts the pieces of the one before it.
 struct PreTokenizer {
-  std::vector<SplitRule> rules;  ///< the last one is ByteLevel's own (kGpt2 or kWhole)
+  std::vector<Splitter> rules;
+  bool byte_level = false;  ///< the last rule is ByteLevel's own (kGpt2 or kWhole), and the model reads bytes
   bool add_prefix_space =
       false;  ///< a piece that reaches the last rule gets a space in front unless it starts with one
 

@@ -50,15 +50,15 @@ void State::check_text(std::string_view text) {
 }
 
 void State::encode(std::string_view text, Workspace& workspace, std::vector<int64_t>& ids) const {
-  added_tokens.segment(text, 0, text.size(), [&](std::size_t begin, std::size_t end, int32_t id) {
-    if (id >= 0) {
-      ids.push_back(id);
-      return;
-    }
-    for_each_piece(text, begin, end, [&](std::string_view piece, std::size_t /*begin*/, std::size_t /*num_added*/) {
-      model.encode_piece_ids(piece, workspace, [&](const int32_t* piece_ids, std::size_t count) {
-        ids.insert(ids.end(), piece_ids, piece_ids + count);
-      });
+  for_each_section(
+      text, false, [&](int32_t id, std::size_t /*begin*/, std::size_t /*end*/) { ids.push_back(id); },
+      [&](const Section& section) { encode_section(section.text, workspace, ids); });
+}
+
+void State::encode_section(std::string_view text, Workspace& workspace, std::vector<int64_t>& ids) const {
+  for_each_piece(text, [&](std::string_view piece, std::size_t /*begin*/, std::size_t /*num_added*/) {
+    model.encode_piece_ids(piece, workspace, [&](const int32_t* piece_ids, std::size_t count) {
+      ids.insert(ids.end(), piece_ids, piece_ids + count);
     });
   });
 }

@@ -1,5 +1,6 @@
-// Character classes as the `tokenizers` package sees them: \p{L}, \p{N} and \s of its regex engine, and the digits of
-// its Digits splitter, which follow different Unicode versions.
+// Character classes as the `tokenizers` package sees them: \p{L} and its parts, \p{M}, \p{N} and \s of its regex
+// engine, the digits of its Digits splitter, and the word characters of its added tokens, which follow different
+// Unicode versions.
 #pragma once
 
 #include <cstddef>
@@ -8,13 +9,18 @@
 
 namespace titer::tokenization {
 
-/// Bits of a character. Letter, number and space exclude each other; the Digits splitter's view is independent.
+/// Bits of a character. Letter, mark, number and space exclude each other, and so do upper and lower, which are kinds
+/// of letters. Digit and word are views of their own.
 enum CharacterClass : uint8_t {
   kOther = 0,
   kLetter = 1,
   kNumber = 2,
   kSpace = 4,
   kDigit = 8,
+  kMark = 16,
+  kUpper = 32,  ///< upper and title case: Lu, Lt
+  kLower = 64,  ///< Ll; letters that are neither upper nor lower are Lm and Lo
+  kWord = 128,  ///< what an added token with `single_word` must not touch
 };
 constexpr uint8_t kRegexClasses = kLetter | kNumber | kSpace;
 

@@ -1,8 +1,10 @@
 // Strict UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF. Every torch-free parser checks its
 // text with it, and error messages use it to show hostile bytes without becoming undecodable themselves.
+// Behind that check, code points are read and written here.
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 namespace titer {
@@ -30,6 +32,51 @@ constexpr std::size_t utf8_sequence_length(std::string_view text, std::size_t po
     return 4;
   }
   return 0;
+}
+
+struct CodePoint {
+  char32_t value;
+  std::size_t bytes;  ///< length in UTF-8
+};
+
+/// The code point that starts at `position` < text.size() of a valid UTF-8 text.
+constexpr CodePoint code_point_at(std::string_view text, std::size_t position) {
+  const auto byte = [&](std::size_t offset) { return static_cast<unsigned char>(text[position + offset]); };
+  const auto low = [&](std::size_t offset) { return byte(offset) & 0x3FU; };
+  const unsigned char lead = byte(0);
+  if (lead < 0x80) return {lead, 1};
+  if (lead < 0xE0) return {(lead & 0x1FU) << 6U | low(1), 2};
+  if (lead < 0xF0) return {(lead & 0x0FU) << 12U | low(1) << 6U | low(2), 3};
+  return {(lead & 0x07U) << 18U | low(1) << 12U | low(2) << 6U | low(3), 4};
+}
+
+/// Start of the character that ends at `position` > 0 of a valid UTF-8 text.
+constexpr std::size_t previous_character(std::string_view text, std::size_t position) {
+  do {
+    --position;
+  } while ((static_cast<unsigned char>(text[position]) & 0xC0U) == 0x80U);
+  return position;
+}
+
+/// Appends a code point that is no surrogate.
+inline void append_utf8(std::string& text, char32_t c) {
+  const auto put = [&](char32_t byte) { text.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
+  if (c < 0x80) {
+    put(c);
+    return;
+  }
+  if (c < 0x800) {
+    put(0xC0U | c >> 6U);
+  } else {
+    if (c < 0x10000) {
+      put(0xE0U | c >> 12U);
+    } else {
+      put(0xF0U | c >> 18U);
+      put(0x80U | (c >> 12U & 0x3FU));
+    }
+    put(0x80U | (c >> 6U & 0x3FU));
+  }
+  put(0x80U | (c & 0x3FU));
 }
 
 /// Offset of the first byte that is not part of a well-formed sequence; `text.size()` if the whole text is valid.

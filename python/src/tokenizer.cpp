@@ -9,7 +9,7 @@ namespace titer::python {
 void register_tokenizer(py::module_& m) {
   const py::call_guard<py::gil_scoped_release> release;
   py::class_<Tokenizer>(m, "Tokenizer", R"doc(
-Byte-level BPE tokenizer of a Hugging Face ``tokenizer.json``.
+BPE tokenizer of a Hugging Face ``tokenizer.json``.
 
 Gives the ids and the text that the ``tokenizers`` package gives, or refuses to load.
 
@@ -62,7 +62,8 @@ ValueError
       .def(
           "bytes_of",
           [](const Tokenizer& self, const std::vector<int64_t>& ids) { return py::bytes(self.bytes_of(ids)); },
-          py::arg("ids"), "Bytes that token ids spell.")
+          py::arg("ids"),
+          "Bytes of the text that token ids stand for inside a longer one; unlike `decode`, nothing is stripped.")
       .def("token_to_id", &Tokenizer::token_to_id, py::arg("token"), "Id of a token as spelled in the file, or None.")
       .def("id_to_token", &Tokenizer::id_to_token, py::arg("id"), "Token of an id as spelled in the file.")
       .def("is_added_token", &Tokenizer::is_added_token, py::arg("id"), "Whether the id is an added token.")

@@ -27,7 +27,7 @@ __all__: list[str] = [
 
 class Tokenizer:
     """
-    Byte-level BPE tokenizer of a Hugging Face ``tokenizer.json``.
+    BPE tokenizer of a Hugging Face ``tokenizer.json``.
 
     Gives the ids and the text that the ``tokenizers`` package gives, or refuses to load.
 
@@ -56,7 +56,7 @@ class Tokenizer:
         """
     def bytes_of(self, ids: collections.abc.Sequence[typing.SupportsInt]) -> bytes:
         """
-        Bytes that token ids spell.
+        Bytes of the text that token ids stand for inside a longer one; unlike `decode`, nothing is stripped.
         """
     def decode(self, ids: collections.abc.Sequence[typing.SupportsInt], skip_special_tokens: bool = False) -> str:
         """

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -137,16 +138,15 @@ class RandomPrompts {
 
   std::vector<int64_t> ids(std::size_t max_size) {
     static const std::vector<std::string> border_tokens = {
-        "Ġ", "ĠĠ", "Ċ",   "ĊĊ", "ĠĊ", "č",  "ĉ",   "1",    "12", "'", "'s", "s",     "t",
-        "r", "e",  "'re", "3",  "4",  "45", "the", "Ġthe", "Ã",  "©", "Ã©", "a",     "Ġa",
-        "!", "!!", "!!Ċ", "<",  "|",  "<|", ">",   "x",    "Â",  "ł", "ä",  "<|a|>", "xx"};
+        "Ġ", "ĠĠ", "Ċ", "ĊĊ", "ĠĊ", "č", "ĉ", "1", "12", "'", "'s", "s", "t", "r", "e", "'re", "3", "4", "45", "the",
+        "Ġthe", "Ã", "©", "Ã©", "a", "Ġa", "!", "!!", "!!Ċ", "<", "|", "<|", ">", "x", "Â", "ł", "ä", "<|a|>", "xx",
+        // not byte-level
+        "▁", "▁▁", "▁the", "▁t", "▁a", "!▁", "é", "éa", "\u0301", "<0x20>", "<0xEF>", "<0xAC>", "<0x81>", "\n", "\n\n"};
     std::vector<int64_t> chosen(random_() % (max_size + 1));
     for (int64_t& id : chosen) {
-      if (random_() % 4 == 0) {
-        id = static_cast<int64_t>(random_() % static_cast<unsigned>(tokenizer_.vocab_size()));
-      } else {
-        id = tokenizer_.token_to_id(border_tokens[random_() % border_tokens.size()]).value();
-      }
+      const std::optional<int64_t> chosen_id = tokenizer_.token_to_id(border_tokens[random_() % border_tokens.size()]);
+      const auto any_id = static_cast<int64_t>(random_() % static_cast<unsigned>(tokenizer_.vocab_size()));
+      id = random_() % 4 == 0 ? any_id : chosen_id.value_or(any_id);
     }
     return chosen;
   }
@@ -165,7 +165,7 @@ class LocalWindow : public ::testing::TestWithParam<std::pair<std::string, json>
 
 TEST_P(LocalWindow, gives_the_answer_of_the_whole_prompt) {
   for (const bool ignore_merges : {false, true}) {
-    json document = testing::small_tokenizer(GetParam().second);
+    json document = GetParam().second;
     document["model"]["ignore_merges"] = ignore_merges;
     const Tokenizer tokenizer = load(document);
     RandomPrompts prompts(tokenizer, 7);
@@ -204,8 +204,43 @@ TEST_P(LocalWindow, gives_the_answer_of_the_whole_prompt) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(EveryPreTokenizer, LocalWindow, ::testing::ValuesIn(testing::pre_tokenizers()),
+std::vector<std::pair<std::string, json>> documents() {
+  std::vector<std::pair<std::string, json>> all = testing::other_documents();
+  for (const auto& [name, pre_tokenizer] : testing::pre_tokenizers()) {
+    all.emplace_back(name, testing::small_tokenizer(pre_tokenizer));
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryKindOfFile, LocalWindow, ::testing::ValuesIn(documents()),
                          [](const auto& parameter) { return parameter.param.first; });
+
+TEST(RetokenizationFilter, sentencepiece_vocabularies_have_a_local_window) {
+  for (const auto& [name, document] : testing::other_documents()) {
+    const Tokenizer tokenizer = load(document);
+    const bool whole = name == "stripping" || name == "long_replace";
+    EXPECT_EQ(between(tokenizer, "a the", " the").is_local(), !whole) << name;
+  }
+}
+
+TEST(RetokenizationFilter, a_mark_in_front_of_the_slot_needs_the_whole_prompt) {
+  const Tokenizer tokenizer = load(testing::other_documents()[0].second);
+  EXPECT_FALSE(between(tokenizer, "", " the").is_local());
+  EXPECT_FALSE(between(tokenizer, "a<|a|>", " the").is_local());
+  const RetokenizationFilter filter = between(tokenizer, "a", " the");
+  EXPECT_TRUE(filter.is_local());
+  EXPECT_TRUE(valid(filter, tokenizer, {"▁the"}));
+  EXPECT_FALSE(valid(filter, tokenizer, {"▁t", "h", "e"}));
+  EXPECT_FALSE(valid(filter, tokenizer, {"a"}));
+}
+
+TEST(RetokenizationFilter, a_mark_that_composes_with_the_text_before_it_is_rejected) {
+  json document = testing::small_characters({{"type", "NFC"}}, testing::metaspace("never", false));
+  const Tokenizer tokenizer = load(document);
+  EXPECT_FALSE(valid(between(tokenizer, "the", "a"), tokenizer, {"\u0301"}));
+  EXPECT_TRUE(valid(between(tokenizer, "th", "s"), tokenizer, {"é"}));
+  EXPECT_FALSE(valid(between(tokenizer, "th", "\u0301"), tokenizer, {"e"}));
+}
 
 TEST(RetokenizationFilter, threads_share_a_filter) {
   const Tokenizer tokenizer = gpt2();

@@ -39,8 +39,9 @@ class TITER_EXPORT RetokenizationFilter {
   /// The same answer from the definition, by encoding the whole prompt: for tests and set-ups without a local window.
   bool whole_prompt_valid(std::span<const int64_t> slot_ids) const;
 
-  /// False if `valid` has to encode the whole prompt (a prefix space is added to every piece, or the given ids differ
-  /// from those of the texts far from the slot).
+  /// False if `valid` has to encode the whole prompt: ByteLevel adds a prefix space, added tokens look at the text
+  /// around them, the normalizer replaces or removes strings of several characters, a mark that goes in front of a text
+  /// falls on the slot, or the given ids differ from those of the texts far from the slot.
   bool is_local() const;
 
  private:

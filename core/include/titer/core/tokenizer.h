@@ -1,4 +1,4 @@
-// Byte-level BPE tokenizer read from a Hugging Face `tokenizer.json`.
+// BPE tokenizer read from a Hugging Face `tokenizer.json`: byte-level, or characters with byte fallback.
 //
 // The contract is equality: for every file that loads, the ids and the decoded text are those of the `tokenizers`
 // package; a file that needs anything else is refused at load with the name of the key. The candidate filter of prompt
@@ -31,7 +31,8 @@ struct ByteRange {
 };
 
 /// Token ids and, at the same index, the bytes of the text that each token covers.
-/// A token that the post-processor adds, or that holds only an added prefix space, covers an empty range.
+/// A token that the post-processor adds, or that holds only an added prefix space, covers an empty range. Where a
+/// normalizer replaced several bytes together, the first token inside them covers all.
 struct Encoding {
   std::vector<int64_t> ids;
   std::vector<ByteRange> offsets;
@@ -39,10 +40,16 @@ struct Encoding {
 
 /// An immutable tokenizer. Copies share one state; all methods are const and may be called from many threads at once.
 ///
-/// Supported: model BPE (merges as strings or pairs, `ignore_merges`, unknown symbols dropped or mapped to
-/// `unk_token`); no normalizer; pre-tokenizers ByteLevel, Digits, Split with the GPT-2 or Llama-3 pattern, and
-/// sequences of them that end in ByteLevel; added tokens without stripping or word borders; post-processors ByteLevel
-/// and TemplateProcessing; decoder ByteLevel; no truncation, no padding.
+/// Supported, in combinations that are refused by name where they would not be equal:
+///   - model BPE with merges as strings or pairs, `ignore_merges`, `byte_fallback` with all 256 byte tokens, unknown
+///     symbols dropped or mapped to `unk_token`, `fuse_unk`
+///   - normalizers NFC, NFKC, Prepend, Replace of a string, Sequence
+///   - pre-tokenizers ByteLevel (last), Metaspace (first), Digits, Split at a string or with the pattern of GPT-2,
+///     Llama 3, GPT-4, Qwen 2, Qwen 3.5, GPT-4o or Tekken, Sequence, or none
+///   - added tokens with `lstrip`, `rstrip`, `single_word`, `normalized`
+///   - post-processors ByteLevel, TemplateProcessing, Sequence
+///   - decoders ByteLevel, ByteFallback, Fuse, Replace of a string, Strip at the start, Metaspace, Sequence
+///   - no truncation, no padding
 class TITER_EXPORT Tokenizer {
  public:
   /// Reads a `tokenizer.json`.
@@ -64,16 +71,18 @@ class TITER_EXPORT Tokenizer {
   /// The same with the byte range of every token.
   Encoding encode_with_offsets(std::string_view text, bool add_special_tokens = true) const;
 
-  /// Text of `ids`; every maximal invalid UTF-8 subsequence becomes one U+FFFD. Ids that belong to no token are
+  /// Text of `ids`; invalid UTF-8 becomes U+FFFD in the way of the decoder. Ids that belong to no token are
   /// skipped, as `tokenizers` does: a model may have more embedding rows than its tokenizer has tokens.
   ///
   /// @throws std::out_of_range if an id is negative
   std::string decode(std::span<const int64_t> ids, bool skip_special_tokens = false) const;
 
-  /// Raw bytes of `ids`, possibly invalid UTF-8. @throws std::out_of_range if an id is negative
+  /// The text that `ids` stand for inside a longer one, possibly invalid UTF-8: unlike decode, it strips nothing at the
+  /// start. Encoding it in its place gives the ids back if they are what the tokenizer would choose. @throws
+  /// std::out_of_range if an id is negative
   std::string bytes_of(std::span<const int64_t> ids) const;
 
-  /// Id of a token as spelled in the file (byte-level alphabet, so " the" is "Ġthe"), added tokens included.
+  /// Id of a token as spelled in the file (" the" may be "Ġthe" or "▁the"), added tokens included.
   std::optional<int64_t> token_to_id(std::string_view token) const;
 
   /// Token as spelled in the file. @throws std::out_of_range if no token has this id
