@@ -227,7 +227,7 @@ TEST(RetokenizationFilter, a_mark_in_front_of_the_slot_needs_the_whole_prompt) {
   const Tokenizer tokenizer = load(testing::other_documents()[0].second);
   EXPECT_FALSE(between(tokenizer, "", " the").is_local());
   EXPECT_FALSE(between(tokenizer, "a<|a|>", " the").is_local());
-  const RetokenizationFilter filter = between(tokenizer, "a", " the");
+  const RetokenizationFilter filter(tokenizer, "a", " the", ids_of(tokenizer, {"▁a"}), ids_of(tokenizer, {"▁the"}));
   EXPECT_TRUE(filter.is_local());
   EXPECT_TRUE(valid(filter, tokenizer, {"▁the"}));
   EXPECT_FALSE(valid(filter, tokenizer, {"▁t", "h", "e"}));
