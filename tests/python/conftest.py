@@ -1,7 +1,7 @@
 """Fixtures of the Python tests: tiny models made on the spot, real models and peers from the cache.
 
-Tests that need something which must be downloaded run when the cache has it, or when `--models` or `--peers` allows to
-fetch it, as `./dev test` does. Otherwise they are deselected, and pytest's summary counts them.
+Tests that need something which must be downloaded run when the cache has it, or when `--downloads`, which `./dev test`
+gives, or `--models` allows to fetch it. Otherwise they are deselected, and pytest's summary counts them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "python"))  # for the peers
 
 _DOWNLOADS = {  # fixture: (option that allows the download, path below the cache folder)
-    "smollm2_folder": ("--models", "models/smollm2-135m-instruct/titer.json"),
+    "smollm2_folder": ("--downloads", "models/smollm2-135m-instruct/titer.json"),
     "gemma3_folder": ("--models", "models/gemma3-270m/titer.json"),
-    "nanogcg_folder": ("--peers", "peers/nanogcg-0.3.0"),
+    "nanogcg_folder": ("--downloads", "peers/nanogcg-0.3.0"),
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--models", action="store_true", help="fetch the real models that tests use (331 MB)")
-    parser.addoption("--peers", action="store_true", help="install the peers that tests compare with (120 MB)")
+    parser.addoption("--downloads", action="store_true", help="fetch SmolLM2 and nanoGCG, which tests use (213 MB)")
+    parser.addoption("--models", action="store_true", help="fetch Gemma 3 270M, too (238 MB)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
