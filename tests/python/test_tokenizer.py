@@ -249,10 +249,10 @@ def metaspace_never():
     return sentencepiece(normalizer, steps, decoders.Metaspace(prepend_scheme="never"), ignore_merges=True)
 
 
-# Files that meet every code point, because each has a rule of its own, and others that meet those that are assigned.
-SPLITTERS = [gpt2, prefix_space, smollm2, llama3, qwen2, qwen35, gpt4o, stripping, metaspace_always, llama2]
-COMBINATIONS = [digit_runs, digits_and_prefix_space, split_gpt2_with_unknown, gpt4, tekken, gpt_neox, strings]
-COMBINATIONS += [mistral, gemma, phi3, metaspace_never]
+# Files that meet every code point, and others that meet those that are assigned.
+SPLITTERS = [gpt2, prefix_space, smollm2, llama3, gpt4o]
+COMBINATIONS = [digit_runs, digits_and_prefix_space, split_gpt2_with_unknown, gpt4, qwen2, qwen35, tekken, gpt_neox]
+COMBINATIONS += [strings, stripping, llama2, mistral, gemma, phi3, metaspace_always, metaspace_never]
 TRAINED = SPLITTERS + COMBINATIONS
 EVERY_CODE_POINT = [chr(c) for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 ASSIGNED_PLANES = [c for c in EVERY_CODE_POINT if ord(c) < 0x40000 or 0xE0000 <= ord(c) < 0xE1000]
