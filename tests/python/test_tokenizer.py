@@ -327,7 +327,7 @@ def assert_equal_in_three_contexts(both, points, size=1024):
 @pytest.mark.parametrize("make", TRAINED, ids=lambda make: make.__name__)
 def test_ids_are_equal_for_every_code_point_in_three_contexts(make, tmp_path):
     points = EVERY_CODE_POINT if make in SPLITTERS else ASSIGNED_PLANES
-    size = 64 if make is stripping else 1024  # the peer searches all of the text before a match
+    size = 64 if make in (stripping, gpt_neox) else 1024  # the peer is slow where it finds added tokens in long texts
     assert_equal_in_three_contexts(save_and_load_both(make(), tmp_path), points, size)
 
 
