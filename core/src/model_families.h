@@ -25,7 +25,7 @@ struct Family {
   bool scales_embeddings = false;    ///< by sqrt(hidden_size)
   bool learned_positions = false;    ///< instead of rotary ones
   bool partial_rotary = false;       ///< a part of a head may rotate
-  bool rotates_in_float32 = false;  ///< instead of in the model's dtype
+  bool rotates_in_float32 = false;   ///< instead of in the model's dtype
   bool ropes_by_window = false;      ///< layers with a sliding window rotate by a base of their own
   bool reads_query_scalar = false;   ///< attention scale from "query_pre_attn_scalar"
   bool reads_scale_flags = false;    ///< "scale_attn_weights", "scale_attn_by_inverse_layer_idx"

@@ -15,7 +15,9 @@ commands = typer.Typer(help="Fetch and describe models.", no_args_is_help=True)
 
 @commands.command()
 def get(
-    model: Annotated[str, typer.Argument(help="smollm2, gemma3-270m, a .gguf file, or a Hugging Face id such as org/name.")],
+    model: Annotated[
+        str, typer.Argument(help="smollm2, gemma3-270m, a .gguf file, or a Hugging Face id such as org/name.")
+    ],
     as_json: Json = False,
     traceback: Traceback = False,
 ) -> None:

@@ -38,8 +38,7 @@ struct GcgOptions {
   static constexpr std::array<std::string_view, 3> kLosses{"cross_entropy", "mellowmax", "carlini_wagner"};
 
   void visit(OptionVisitor& visitor) {
-    visitor.option({.name = "num_steps", .unit = "steps", .doc = "Search steps.", .range = {.min = 0}},
-                   num_steps);
+    visitor.option({.name = "num_steps", .unit = "steps", .doc = "Search steps.", .range = {.min = 0}}, num_steps);
     visitor.option(
         {.name = "search_width",
          .unit = "candidates",
