@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,14 @@ class ChatTemplate:
     64
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, text: str) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, make_tokenizer: Callable[[], PreTrainedTokenizerBase], text: str) -> None:
+        self._make_tokenizer = make_tokenizer
         self._text = text
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        """What renders, made at the first use: importing transformers takes longer than loading a small model."""
+        return self._make_tokenizer()
 
     @classmethod
     def from_folder(cls, path: str | os.PathLike[str]) -> ChatTemplate | None:
@@ -71,15 +77,14 @@ class ChatTemplate:
             from transformers import AutoTokenizer
 
             try:
-                return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), text)
+                tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             except Exception as error:  # of any class: every kind of tokenizer has its own loader
                 raise ValueError(
                     f"[chat] the chat template names special tokens that only the tokenizer tells, and transformers "
                     f"cannot load that: {error} ({folder})"
                 ) from error
-        from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-
-        return cls(PreTrainedTokenizerBase(**tokens), text)
+            return cls(lambda: tokenizer, text)
+        return cls(lambda: _bare_tokenizer(tokens), text)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
@@ -92,7 +97,7 @@ class ChatTemplate:
         """
         if not tokenizer.chat_template:
             raise ValueError("[chat] the tokenizer has no chat template; use a prompt made of plain text")
-        return cls(tokenizer, tokenizer.get_chat_template())
+        return cls(lambda: tokenizer, tokenizer.get_chat_template())
 
     @property
     def text(self) -> str:
@@ -157,6 +162,12 @@ class ChatTemplate:
             return self.render([{**turn, "content": turn["content"].replace(slot, slot_text)} for turn in turns])
 
         return render
+
+
+def _bare_tokenizer(tokens: Mapping[str, str | None]) -> PreTrainedTokenizerBase:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    return PreTrainedTokenizerBase(**tokens)
 
 
 def _template_text(folder: Path, config: Mapping[str, Any]) -> str | None:
