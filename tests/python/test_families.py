@@ -81,7 +81,9 @@ def test_files_of_the_bare_transformer_leave_the_first_part_of_names_out(tmp_pat
     assert_logits_equal(titer.load_model(tmp_path, tokenizer=tokenizer()), module, random_ids(2, 40))
 
 
-@pytest.mark.parametrize("case", ["qwen3, biases and windows", "gemma2", "gemma3", "phi3", "olmo2", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize(
+    "case", ["biases", "qwen3, biases and windows", "gemma2", "gemma3", "phi3", "olmo2", "gpt2", "gpt_neox"]
+)
 def test_modules_share_their_tensors_however_they_are_fused(case: str) -> None:
     module = make_module(**CASES[case])
     model = titer.load_model(module, tokenizer=tokenizer())
