@@ -3,7 +3,6 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/tensor.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -69,17 +68,12 @@ struct CandidateScorer::Plan {
     return out;
   }
 
-  /// Rows of a table, in the workspace.
-  at::Tensor rows(const at::Tensor& table, const at::Tensor& indices, std::string_view purpose) {
-    at::Tensor out = workspace.take(purpose, {indices.size(0), table.size(1)}, table.options());
-    return at::index_select_out(out, table, 0, indices);
-  }
-
   Rotaries rotary_rows(const at::Tensor& positions) {
     constexpr std::array<std::string_view, 2> kCos{"cos", "local_cos"}, kSin{"sin", "local_sin"};
     Rotaries out;
     for (size_t i = 0; i < rotaries.size(); ++i)
-      out.push_back({rows(rotaries[i].cos, positions, kCos.at(i)), rows(rotaries[i].sin, positions, kSin.at(i))});
+      out.push_back({workspace.select_rows(kCos.at(i), rotaries[i].cos, positions),
+                     workspace.select_rows(kSin.at(i), rotaries[i].sin, positions)});
     return out;
   }
 
@@ -195,7 +189,7 @@ CandidateScores CandidateScorer::score(const at::Tensor& candidates, const Targe
     }
 
     const at::Tensor position = plan.on_device(positions);
-    const at::Tensor x = plan.rows(plan.model->weights().embedding, plan.on_device(tokens), "x");
+    const at::Tensor x = plan.workspace.select_rows("x", plan.model->weights().embedding, plan.on_device(tokens));
     SharedPrefixAttention attention(plan.config, plan.prefix, groups, plan.target, plan.workspace);
     const at::Tensor hidden =
         decode(*plan.model, place(*plan.model, x, position), plan.rotary_rows(position), attention, &plan.workspace);

@@ -15,6 +15,7 @@
 #include "attention.h"
 #include "decoder.h"
 #include "embedding.h"
+#include "fnv1a.h"
 #include "pass_guard.h"
 #include "weight_reader.h"
 
@@ -55,15 +56,15 @@ at::Tensor CausalLM::forward(const at::Tensor& ids) const {
 }
 
 std::string CausalLM::fingerprint() const {
-  constexpr int64_t kSample = 256;     // elements per parameter, evenly spaced
-  uint64_t hash = 0xCBF29CE484222325;  // FNV-1a
+  constexpr int64_t kSample = 256;  // elements per parameter, evenly spaced
+  uint64_t hash = kFnv1aStart;
   const auto add = [&](const void* data, size_t bytes) {
     const auto* byte = static_cast<const unsigned char*>(data);
-    for (size_t i = 0; i < bytes; ++i) hash = (hash ^ byte[i]) * 0x100000001B3;
+    for (size_t i = 0; i < bytes; ++i) hash = fnv1a(hash, byte[i]);
   };
   for (const auto& [name, tensor] : parameters_) {
     add(tensor.sizes().data(), tensor.sizes().size() * sizeof(int64_t));
-    const at::Tensor flat = tensor.is_contiguous() ? tensor.view({-1}) : tensor.reshape({-1});
+    const at::Tensor flat = tensor.reshape({-1});
     const int64_t step = std::max<int64_t>(1, flat.numel() / kSample);
     const at::Tensor sample = flat.slice(0, 0, std::nullopt, step).to(at::kCPU).contiguous();
     add(sample.const_data_ptr(), sample.nbytes());

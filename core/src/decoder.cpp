@@ -55,9 +55,7 @@ at::Tensor mlp(const at::Tensor& x, const LayerWeights& w, const ModelConfig& co
 }
 
 at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows, Workspace* workspace, std::string_view purpose) {
-  if (workspace == nullptr) return x.index_select(0, rows);
-  at::Tensor out = workspace->take(purpose, {rows.size(0), x.size(1)}, x.options());
-  return at::index_select_out(out, x, 0, rows);
+  return workspace == nullptr ? x.index_select(0, rows) : workspace->select_rows(purpose, x, rows);
 }
 
 Rotary select_rows(const Rotary& rotary, const at::Tensor& rows, Workspace* workspace) {

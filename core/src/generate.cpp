@@ -15,6 +15,7 @@
 #include "attention.h"
 #include "decoder.h"
 #include "embedding.h"
+#include "fnv1a.h"
 #include "pass_guard.h"
 
 namespace titer {
@@ -90,8 +91,8 @@ std::vector<uint64_t> draw_streams(const std::vector<std::vector<int64_t>>& prom
   std::vector<uint64_t> out;
   std::map<std::vector<int64_t>, uint64_t> times;
   for (const std::vector<int64_t>& prompt : prompts) {
-    uint64_t hash = 0xCBF29CE484222325;  // FNV-1a
-    for (const int64_t id : prompt) hash = (hash ^ static_cast<uint64_t>(id)) * 0x100000001B3;
+    uint64_t hash = kFnv1aStart;
+    for (const int64_t id : prompt) hash = fnv1a(hash, static_cast<uint64_t>(id));
     out.push_back(hash + times[prompt]++);
   }
   return out;

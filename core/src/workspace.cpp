@@ -1,6 +1,7 @@
 #include "workspace.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 #include <c10/util/accumulate.h>
 
 #include <bit>
@@ -16,6 +17,11 @@ at::Tensor Workspace::take(std::string_view purpose, at::IntArrayRef shape, cons
     buffer = at::empty({static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(numel)))}, options);
   }
   return buffer.narrow(0, 0, numel).view(shape);
+}
+
+at::Tensor Workspace::select_rows(std::string_view purpose, const at::Tensor& table, const at::Tensor& rows) {
+  at::Tensor out = take(purpose, {rows.size(0), table.size(1)}, table.options());
+  return at::index_select_out(out, table, 0, rows);
 }
 
 }  // namespace titer

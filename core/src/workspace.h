@@ -14,6 +14,9 @@ class Workspace {
  public:
   at::Tensor take(std::string_view purpose, at::IntArrayRef shape, const at::TensorOptions& options);
 
+  /// Rows [N] int64 of a table [M, d], looked up into what `take` gives.
+  at::Tensor select_rows(std::string_view purpose, const at::Tensor& table, const at::Tensor& rows);
+
  private:
   std::map<std::string_view, at::Tensor> buffers_;  // purposes are string literals
 };
