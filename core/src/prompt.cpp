@@ -1,10 +1,10 @@
 #include <titer/core/prompt.h>
 
 #include <algorithm>
+#include <iterator>
 #include <stdexcept>
 
 #include "quote.h"
-#include "utf8.h"
 
 namespace titer {
 
@@ -102,37 +102,40 @@ Prompt Prompt::cut(const Tokenizer& tokenizer, RenderFn render, std::string_view
          "; give one without white space at its ends");
 
   const std::string whole = prompt + std::string(target);
-  const auto slot_end = static_cast<int64_t>(slot_begin + initial.size());
-  const auto target_begin = static_cast<int64_t>(prompt.size());
+  const size_t slot_end = slot_begin + initial.size();
   const Encoding encoding = tokenizer.encode_with_offsets(whole, /*add_special_tokens=*/false);
-  const auto first_ending_after = [&](int64_t byte) {
-    return static_cast<size_t>(std::partition_point(encoding.offsets.begin(), encoding.offsets.end(),
-                                                    [&](const ByteRange& range) { return range.end <= byte; }) -
-                               encoding.offsets.begin());
+  /// The first token of the text from `byte` on, or the one that reaches over it. A mark, which covers nothing, belongs
+  /// to the word that it marks.
+  const auto first_from = [&](size_t byte) {
+    const auto begin = encoding.offsets.begin();
+    const auto at = static_cast<int64_t>(byte);
+    const auto found =
+        std::partition_point(begin, encoding.offsets.end(), [&](const ByteRange& range) { return range.end <= at; });
+    const bool marked = found != begin && std::prev(found)->begin == at &&
+                        tokenizer.marks_word_after(std::string_view(whole).substr(0, byte));
+    return static_cast<size_t>(found - begin) - (marked ? 1 : 0);
   };
-  const auto require_border = [&](size_t token, int64_t byte, const char* what) {
-    if (token < encoding.ids.size() && encoding.offsets[token].begin != byte)
+  const auto require_border = [&](size_t token, size_t byte, const char* what) {
+    if (token < encoding.ids.size() && encoding.offsets[token].begin != static_cast<int64_t>(byte))
       fail(std::string(what) + " merges with the text before it into the token " +
            quote(tokenizer.bytes_of(std::span(&encoding.ids[token], 1))) +
            "; separate them, for example by a space or a line break");
   };
 
-  const size_t slot_token = first_ending_after(static_cast<int64_t>(slot_begin));
+  const size_t slot_token = first_from(slot_begin);
   const int64_t slot_token_begin = encoding.offsets.at(slot_token).begin;
   std::string own_space = before.substr(static_cast<size_t>(slot_token_begin));
-  if (!std::all_of(own_space.begin(), own_space.end(), is_space))
-    require_border(slot_token, static_cast<int64_t>(slot_begin), "the slot");
+  if (!std::all_of(own_space.begin(), own_space.end(), is_space)) require_border(slot_token, slot_begin, "the slot");
   before.resize(static_cast<size_t>(slot_token_begin));
-  const size_t after_token = first_ending_after(slot_end);
+  const size_t after_token = first_from(slot_end);
   require_border(after_token, slot_end, after.empty() ? "the target" : "the text after the slot");
-  const size_t target_token = first_ending_after(target_begin);
-  require_border(target_token, target_begin, "the target");
+  const size_t target_token = first_from(prompt.size());
+  require_border(target_token, prompt.size(), "the target");
 
   const auto ids = std::span(encoding.ids);
   const std::span<const int64_t> target_ids = ids.subspan(target_token);
-  if (tokenizer.bytes_of(target_ids) != target)
-    fail("the target " + quote(target) + " does not survive tokenization, it comes back as " +
-         quote(tokenizer.bytes_of(target_ids)));
+  if (const std::string back = tokenizer.text_after(prompt, target_ids); back != target)
+    fail("the target " + quote(target) + " does not survive tokenization, it comes back as " + quote(back));
   const std::span<const int64_t> before_ids = ids.first(slot_token);
   const std::span<const int64_t> after_ids = ids.subspan(after_token, target_token - after_token);
 
@@ -175,9 +178,9 @@ int64_t Prompt::length() const {
 }
 
 bool Prompt::valid(std::span<const int64_t> slot_ids) const {
-  const std::string bytes = state_->tokenizer.bytes_of(slot_ids);
-  if (!std::string_view(bytes).starts_with(state_->own_space)) return false;
-  const std::string_view written = std::string_view(bytes).substr(state_->own_space.size());
+  const std::string text = state_->filter.text_of(slot_ids);
+  if (!text.starts_with(state_->own_space)) return false;
+  const std::string_view written = std::string_view(text).substr(state_->own_space.size());
   // What a template strips: ASCII white space is judged here, anything rarer when the final text is rendered.
   if (state_->trims_front && (written.empty() || is_space(written.front()))) return false;
   if (state_->trims_back && (written.empty() || is_space(written.back()))) return false;
@@ -185,9 +188,12 @@ bool Prompt::valid(std::span<const int64_t> slot_ids) const {
 }
 
 std::string Prompt::slot_text(std::span<const int64_t> slot_ids) const {
-  std::string text = state_->tokenizer.bytes_of(slot_ids);  // decode may strip a space, which stands inside the prompt
-  if (first_invalid_utf8(text) < text.size()) text = state_->tokenizer.decode(slot_ids);
+  std::string text = state_->filter.text_of(slot_ids);
   return text.starts_with(state_->own_space) ? text.substr(state_->own_space.size()) : text;
+}
+
+std::string Prompt::answer_text(std::string_view slot_text, std::span<const int64_t> ids) const {
+  return state_->tokenizer.text_after(state_->render(slot_text), ids, /*skip_special_tokens=*/true);
 }
 
 std::vector<int64_t> Prompt::encode(std::string_view slot_text) const {

@@ -47,6 +47,7 @@
 
 #include "tokenizer_state.h"
 #include "utf8.h"
+#include "word_mark.h"
 
 namespace titer {
 
@@ -58,6 +59,7 @@ using tokenization::Section;
 using tokenization::SplitRule;
 using tokenization::Splitter;
 using tokenization::State;
+using tokenization::WordMark;
 using tokenization::Workspace;
 using tokenization::WorkspacePool;
 
@@ -158,11 +160,13 @@ struct RetokenizationFilter::Plan {
         after(after_in),
         before_ids(before_ids_in.begin(), before_ids_in.end()),
         after_ids(after_ids_in.begin(), after_ids_in.end()),
-        first(state.first_added, before, after) {
+        first(state.first_added, before, after),
+        mark(word_mark_after(state, before)) {
     is_local = !state.pre_tokenizer.add_prefix_space && !state.first_added.looks_around() &&
                !state.second_added.looks_around() && rewrite_sides() && find_window();
   }
 
+  std::string bytes_in_place(std::span<const int64_t> slot_ids) const;
   bool rewrite_sides();
   bool find_window();
   std::optional<bool> check(std::span<const int64_t> slot_ids, std::string_view slot, Workspace& workspace) const;
@@ -177,6 +181,7 @@ struct RetokenizationFilter::Plan {
   const std::vector<int64_t> after_ids;
 
   const OverlapSearch first;
+  const WordMark mark;  // in front of the slot
   bool is_local = false;
   std::string normalized_before;        // the last stretch of `before`, as the normalizer leaves it
   std::string normalized_after;         // the first stretch of `after`
@@ -190,6 +195,11 @@ struct RetokenizationFilter::Plan {
   std::vector<int64_t> num_ids_before;
   std::size_t num_ids_in_y = 0;  // of after_ids
 };
+
+/// What is written for these ids, valid UTF-8 or not.
+std::string RetokenizationFilter::Plan::bytes_in_place(std::span<const int64_t> slot_ids) const {
+  return std::string(without_mark(tokenizer.bytes_of(slot_ids), mark));
+}
 
 /// Point 3 for what stands around the slot. False if it does not hold.
 bool RetokenizationFilter::Plan::rewrite_sides() {
@@ -329,10 +339,14 @@ RetokenizationFilter::RetokenizationFilter(Tokenizer tokenizer, std::string_view
 
 bool RetokenizationFilter::is_local() const { return plan_->is_local; }
 
+std::string RetokenizationFilter::text_of(std::span<const int64_t> slot_ids) const {
+  return tokenization::replace_invalid_utf8(plan_->bytes_in_place(slot_ids));
+}
+
 bool RetokenizationFilter::valid(std::span<const int64_t> slot_ids) const {
   const Plan& plan = *plan_;
   if (!plan.is_local) return whole_prompt_valid(slot_ids);
-  const std::string slot = plan.tokenizer.bytes_of(slot_ids);
+  const std::string slot = plan.bytes_in_place(slot_ids);
   if (first_invalid_utf8(slot) < slot.size()) return false;
   const WorkspacePool::Lease workspace(plan.state.workspaces);
   const std::optional<bool> answer = plan.check(slot_ids, slot, *workspace);
@@ -341,7 +355,7 @@ bool RetokenizationFilter::valid(std::span<const int64_t> slot_ids) const {
 
 bool RetokenizationFilter::whole_prompt_valid(std::span<const int64_t> slot_ids) const {
   const Plan& plan = *plan_;
-  const std::string slot = plan.tokenizer.bytes_of(slot_ids);
+  const std::string slot = plan.bytes_in_place(slot_ids);
   if (first_invalid_utf8(slot) < slot.size()) return false;
   const std::string text = plan.before + slot + plan.after;
   const std::size_t slot_begin = plan.before.size();

@@ -8,6 +8,7 @@
 #include "json.h"
 #include "tokenizer_json.h"
 #include "tokenizer_state.h"
+#include "word_mark.h"
 
 namespace titer {
 Tokenizer::Tokenizer(std::shared_ptr<const tokenization::State> state) : state_(std::move(state)) {}
@@ -68,6 +69,23 @@ std::string Tokenizer::bytes_of(std::span<const int64_t> ids) const {
     if (has_token(id)) bytes.append(state_->bytes[static_cast<std::size_t>(id)]);
   }
   return bytes;
+}
+
+bool Tokenizer::marks_word_after(std::string_view before) const {
+  tokenization::State::check_text(before);
+  return tokenization::word_mark_after(*state_, before) != tokenization::WordMark::kNone;
+}
+
+std::string Tokenizer::text_after(std::string_view before, std::span<const int64_t> ids,
+                                  bool skip_special_tokens) const {
+  tokenization::State::check_text(before);
+  std::vector<int64_t> kept;
+  for (const int64_t id : ids) {
+    if (!skip_special_tokens || !state_->has(id, tokenization::kSkipped)) kept.push_back(id);
+  }
+  const std::string bytes = bytes_of(kept);
+  return tokenization::replace_invalid_utf8(
+      std::string(tokenization::without_mark(bytes, tokenization::word_mark_after(*state_, before))));
 }
 
 std::optional<int64_t> Tokenizer::token_to_id(std::string_view token) const {

@@ -124,6 +124,12 @@ bool Normalizer::prepends() const {
   return std::any_of(steps.begin(), steps.end(), [](const NormalizerStep& s) { return s.kind == Kind::kPrepend; });
 }
 
+bool Normalizer::marks_words() const {
+  return std::any_of(steps.begin(), steps.end(), [](const NormalizerStep& s) {
+    return s.kind == Kind::kPrepend && (s.content == "\u2581" || s.content == " ");
+  });
+}
+
 void Metaspace::apply(MappedText& text, bool at_start) const {
   const bool prefix = prepends(at_start) && !text.text().starts_with(' ') && !text.text().starts_with(replacement);
   if (!prefix && text.text().find(' ') == std::string::npos) return;

@@ -37,6 +37,9 @@ struct Normalizer {
   bool apply_inside(std::string& text) const;
 
   bool prepends() const;
+
+  /// True if what it prepends is the mark of a word's start, which stands for a space.
+  bool marks_words() const;
 };
 
 /// Spaces become the replacement, which also goes in front of a text that does not start with it.

@@ -87,6 +87,13 @@ target, slot, initial
       .def(
           "encode", [](const Prompt& self, const std::string& text) { return self.encode(text); }, py::arg("slot_text"),
           "The model's input for a slot text, up to where the model answers.")
+      .def(
+          "answer_text",
+          [](const Prompt& self, const std::string& slot_text, const std::vector<int64_t>& ids) {
+            return self.answer_text(slot_text, ids);
+          },
+          py::arg("slot_text"), py::arg("ids"),
+          "The text that these ids say as an answer to the prompt with this slot text, without special tokens.")
       .def("__len__", &Prompt::length)
       .def_property_readonly("before_ids", &Prompt::before_ids, "Ids before the slot.")
       .def_property_readonly("slot_ids", &Prompt::slot_ids, "Ids of the initial slot text.")

@@ -111,7 +111,7 @@ IndexError
               const py::gil_scoped_release no_gil;
               ids = self.generate(slot_text, parsed);
             }
-            return self.prompt().tokenizer().decode(ids, /*skip_special_tokens=*/true);
+            return self.prompt().answer_text(slot_text, ids);
           },
           py::arg("slot_text"), "The system's answer when the slot holds this text, rendered and tokenized anew.")
       .def_property_readonly("prompt", &Session::prompt, "The opened prompt.")

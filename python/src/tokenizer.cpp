@@ -64,6 +64,13 @@ ValueError
           [](const Tokenizer& self, const std::vector<int64_t>& ids) { return py::bytes(self.bytes_of(ids)); },
           py::arg("ids"),
           "Bytes of the text that token ids stand for inside a longer one; unlike `decode`, nothing is stripped.")
+      .def(
+          "text_after",
+          [](const Tokenizer& self, const std::string& before, const std::vector<int64_t>& ids, bool skip) {
+            return self.text_after(before, ids, skip);
+          },
+          py::arg("before"), py::arg("ids"), py::arg("skip_special_tokens") = false, release,
+          "Text that token ids add behind another one; a leading space goes only where the tokenizer would add it.")
       .def("token_to_id", &Tokenizer::token_to_id, py::arg("token"), "Id of a token as spelled in the file, or None.")
       .def("id_to_token", &Tokenizer::id_to_token, py::arg("id"), "Token of an id as spelled in the file.")
       .def("is_added_token", &Tokenizer::is_added_token, py::arg("id"), "Whether the id is an added token.")

@@ -88,6 +88,12 @@ class Tokenizer:
         """
         Whether the id is a special token.
         """
+    def text_after(
+        self, before: str, ids: collections.abc.Sequence[typing.SupportsInt], skip_special_tokens: bool = False
+    ) -> str:
+        """
+        Text that token ids add behind another one; a leading space goes only where the tokenizer would add it.
+        """
     def token_to_id(self, token: str) -> int | None:
         """
         Id of a token as spelled in the file, or None.
@@ -234,6 +240,10 @@ class Prompt:
             As in :meth:`from_chat`.
         """
     def __len__(self) -> int: ...
+    def answer_text(self, slot_text: str, ids: collections.abc.Sequence[typing.SupportsInt]) -> str:
+        """
+        The text that these ids say as an answer to the prompt with this slot text, without special tokens.
+        """
     def encode(self, slot_text: str) -> list[int]:
         """
         The model's input for a slot text, up to where the model answers.

@@ -12,8 +12,7 @@
 
 #include "small_tokenizer.h"
 #include "temporary_folder.h"
-#include "tokenizer_split.h"
-#include "utf8.h"
+#include "tokenizer_texts.h"
 
 namespace titer {
 namespace {
@@ -23,47 +22,14 @@ using testing::byte_level;
 using testing::digits;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::load;
+using testing::random_text;
+using testing::refusal;
 using testing::refusal_of;
 using testing::sequence;
 using testing::small_tokenizer;
 using ::testing::StartsWith;
-using tokenization::next_piece;
-using tokenization::SplitRule;
-
-Tokenizer load(const json& document) { return Tokenizer::from_json(document.dump(), "tokenizer.json"); }
-
-std::string refusal(const json& document) {
-  return refusal_of([&] { load(document); });
-}
-
-/// The spelled tokens of a text.
-std::vector<std::string> tokens(const Tokenizer& tokenizer, std::string_view text, bool add_special_tokens = true) {
-  std::vector<std::string> spelled;
-  for (const int64_t id : tokenizer.encode(text, add_special_tokens)) spelled.push_back(tokenizer.id_to_token(id));
-  return spelled;
-}
-
-std::vector<std::string> pieces(SplitRule rule, std::string_view text) {
-  std::vector<std::string> cut;
-  for (std::size_t i = 0; i < text.size();) {
-    const std::size_t end = next_piece(rule, text, i, text.size()).end;
-    cut.emplace_back(text.substr(i, end - i));
-    i = end;
-  }
-  return cut;
-}
-
-/// Texts in which the borders of the rules meet.
-std::string random_text(std::mt19937& random, int max_parts) {
-  static const std::vector<std::string> parts = {
-      "a",  "b",   "aa",     "the",    " the",   "t", "h",  "x", "S",  "s",     "é",  "ſ",   "東", "😀",      "'",
-      "'s", "'LL", "'r",     "1",      "12",     "³", "٣",  " ", " ",  "  ",    "\n", "\r",  "\t", "\u0301", "É",
-      "ǅ",  "/",   "\u00a0", "\u3000", "\u0085", "!", "!!", "-", "xx", "<|a|>", "<|", "a|>", "|>", "ing"};
-  std::string text;
-  for (auto left = random() % static_cast<unsigned>(max_parts); left > 0; --left)
-    text += parts[random() % parts.size()];
-  return text;
-}
+using testing::tokens;
 
 TEST(Tokenizer, the_lowest_rank_merges_first_and_then_the_leftmost) {
   const Tokenizer tokenizer = load(small_tokenizer(byte_level(false, true)));
@@ -373,223 +339,6 @@ TEST(Tokenizer, hostile_files_are_refused_with_a_reason) {
   EXPECT_THAT(changed("/normalizer", testing::replace("x", "")), HasSubstr("leaves nothing"));
   EXPECT_THAT(changed("/normalizer", {{"type", "Sequence"}, {"normalizers", json::array()}}), "accepted");
   EXPECT_THAT(refusal_of([] { Tokenizer::from_json("{\"a\": \"\xFF\"}", "x.json"); }), HasSubstr("x.json"));
-}
-
-/// A document with a normalizer and a pre-tokenizer over small_characters.
-Tokenizer characters(const json& normalizer, const json& pre_tokenizer) {
-  return load(testing::small_characters(normalizer, pre_tokenizer));
-}
-
-TEST(CharacterTokenizer, what_has_no_token_falls_back_to_bytes) {
-  const Tokenizer tokenizer = characters(nullptr, testing::metaspace("never", false));
-  EXPECT_THAT(tokens(tokenizer, "thé z"), ElementsAre("th", "é", "▁", "<0x7A>"));
-  EXPECT_THAT(tokens(tokenizer, "東"), ElementsAre("<0xE6>", "<0x9D>", "<0xB1>"));
-  EXPECT_EQ(tokenizer.decode(tokenizer.encode("the 東 z")), "the 東 z");
-  EXPECT_EQ(tokenizer.bytes_of(tokenizer.encode(" the 東")), " the 東");
-  EXPECT_EQ(tokenizer.decode(std::vector<int64_t>{tokenizer.token_to_id("<0xE6>").value()}), "\uFFFD");
-}
-
-TEST(CharacterTokenizer, unknown_characters_are_fused_if_the_file_says_so) {
-  json document = testing::small_characters(nullptr, testing::metaspace("never", false));
-  document["model"]["byte_fallback"] = false;
-  EXPECT_THAT(tokens(load(document), "a東京a"), ElementsAre("a", "<unk>", "a"));
-  document["model"]["fuse_unk"] = false;
-  EXPECT_THAT(tokens(load(document), "a東京a"), ElementsAre("a", "<unk>", "<unk>", "a"));
-  document["model"]["unk_token"] = nullptr;
-  EXPECT_THAT(tokens(load(document), "a東京a"), ElementsAre("aa"));
-}
-
-TEST(CharacterTokenizer, byte_fallback_needs_all_bytes) {
-  json document = testing::small_characters(nullptr, nullptr);
-  document["model"]["vocab"].erase("<0x0A>");
-  document["model"]["vocab"]["other"] = 11;
-  EXPECT_THAT(refusal(document), HasSubstr("'model.byte_fallback' is true, but 'model.vocab' lacks '<0x0A>'"));
-}
-
-TEST(CharacterTokenizer, the_word_mark_goes_where_the_scheme_says) {
-  const auto with = [](const char* scheme) { return characters(nullptr, testing::metaspace(scheme, true)); };
-  EXPECT_THAT(tokens(with("always"), "the<|a|>the"), ElementsAre("▁the", "<|a|>", "▁the"));
-  EXPECT_THAT(tokens(with("first"), "the<|a|>the"), ElementsAre("▁the", "<|a|>", "the"));
-  EXPECT_THAT(tokens(with("first"), "<|a|>the"), ElementsAre("<|a|>", "the"));
-  EXPECT_THAT(tokens(with("never"), "the<|a|> the"), ElementsAre("the", "<|a|>", "▁the"));
-  EXPECT_THAT(tokens(with("always"), " the"), ElementsAre("▁the"));
-  EXPECT_THAT(tokens(with("always"), "a  a"), ElementsAre("▁a", "▁", "▁a"));
-  const Tokenizer whole = characters(nullptr, testing::metaspace("always", false));
-  EXPECT_THAT(tokens(whole, "a  s"), ElementsAre("▁a", "▁▁", "s"));
-  EXPECT_THAT(tokens(with("always"), "a  s"), ElementsAre("▁a", "▁", "▁", "s"));
-}
-
-TEST(CharacterTokenizer, offsets_cover_the_text_that_the_normalizer_changed) {
-  const auto offsets = [](const Tokenizer& tokenizer, std::string_view text) {
-    const Encoding encoding = tokenizer.encode_with_offsets(text);
-    EXPECT_EQ(encoding.ids, tokenizer.encode(text));
-    return encoding.offsets;
-  };
-  const json llama2 = testing::normalizers({{{"type", "Prepend"}, {"prepend", "▁"}}, testing::replace(" ", "▁")});
-  EXPECT_EQ(offsets(characters(llama2, nullptr), "the the"), (std::vector<ByteRange>{{0, 3}, {3, 7}}));
-  EXPECT_EQ(offsets(characters(llama2, nullptr), "z"), (std::vector<ByteRange>{{0, 0}, {0, 1}}));
-  const json nfc = {{"type", "NFC"}};
-  const json never = testing::metaspace("never", false);
-  EXPECT_EQ(offsets(characters(nfc, never), "se\u0301s"), (std::vector<ByteRange>{{0, 1}, {1, 4}, {4, 5}}));
-  std::mt19937 random(11);
-  for (const auto& [name, document] : testing::other_documents()) {
-    const Tokenizer tokenizer = load(document);
-    for (int round = 0; round < 300; ++round) {
-      const std::string text = random_text(random, 12);
-      int64_t position = 0;
-      for (const auto& [begin, end] : offsets(tokenizer, text)) {
-        ASSERT_EQ(begin, position) << name << ": " << text;
-        position = end;
-      }
-      ASSERT_EQ(position, static_cast<int64_t>(text.size())) << name << ": " << text;
-    }
-  }
-}
-
-TEST(CharacterTokenizer, cutting_at_word_marks_changes_nothing) {
-  // The first merges "!" with the mark after it, the second cannot cut at all.
-  json document = testing::small_characters(testing::replace(" ", "▁"), nullptr);
-  const Tokenizer cut = load(document);
-  document["model"]["vocab"]["<0x00>a"] = document["model"]["vocab"].size();
-  for (json& added : document["added_tokens"]) added["id"] = added["id"].get<int>() + 1;
-  document["model"]["merges"].push_back({"<0x00>", "a"});
-  const Tokenizer whole = load(document);
-  std::mt19937 random(12);
-  for (int round = 0; round < 2000; ++round) {
-    std::string text;
-    for (int i = 0; i < 30; ++i) text += std::vector<std::string>{" ", " ", "the", "!", "a", "x", "東"}[random() % 7];
-    ASSERT_EQ(cut.decode(cut.encode(text)), whole.decode(whole.encode(text)));
-    ASSERT_EQ(tokens(cut, text), tokens(whole, text)) << text;
-  }
-}
-
-TEST(CharacterTokenizer, decoders_run_in_order) {
-  json document = testing::small_characters(nullptr, testing::metaspace("always", false));
-  const auto decoded = [&](const json& decoder, const std::vector<std::string>& spelled) {
-    document["decoder"] = decoder;
-    const Tokenizer tokenizer = load(document);
-    std::vector<int64_t> ids;
-    for (const std::string& token : spelled) ids.push_back(tokenizer.token_to_id(token).value());
-    return tokenizer.decode(ids);
-  };
-  const std::vector<std::string> spelled = {"▁the", "▁▁", "<0xC3>", "<0xA9>", "<0xC3>", "▁a"};
-  EXPECT_EQ(decoded(testing::metaspace("always", true), spelled), "the  <0xC3><0xA9><0xC3> a");
-  EXPECT_EQ(decoded(testing::metaspace("never", true), spelled), " the  <0xC3><0xA9><0xC3> a");
-  EXPECT_EQ(decoded({{"type", "ByteFallback"}}, spelled), "▁the▁▁\uFFFD\uFFFD\uFFFD▁a");
-  EXPECT_EQ(decoded({{"type", "ByteFallback"}}, {"<0xC3>", "<0xA9>", "a"}), "éa");
-  const json strip = {{"type", "Strip"}, {"content", "▁"}, {"start", 1}, {"stop", 0}};
-  EXPECT_EQ(decoded(strip, {"▁the", "▁▁"}), "the▁");
-  const json fuse = {{"type", "Fuse"}};
-  EXPECT_EQ(decoded({{"type", "Sequence"}, {"decoders", {fuse, strip}}}, {"▁the", "▁▁"}), "the▁▁");
-}
-
-TEST(CharacterTokenizer, added_tokens_look_at_the_text_around_them) {
-  json document = testing::small_characters(nullptr, testing::metaspace("never", false));
-  const auto with = [&](const char* flag) {
-    json changed = document;
-    changed["added_tokens"][0][flag] = true;
-    return load(changed);
-  };
-  EXPECT_THAT(tokens(with("lstrip"), "a  <|a|>  s"), ElementsAre("a", "<|a|>", "▁▁", "s"));
-  EXPECT_THAT(tokens(with("rstrip"), "a  <|a|>  a"), ElementsAre("a", "▁▁", "<|a|>", "a"));
-  EXPECT_THAT(tokens(with("single_word"), "<|a|>t"), ElementsAre("<|", "a", "|", ">", "t"));
-  EXPECT_THAT(tokens(with("single_word"), "<|a|> t"), ElementsAre("<|a|>", "▁t"));
-  document["added_tokens"][1]["content"] = " x";
-  EXPECT_THAT(refusal_of([&] { with("rstrip"); }), HasSubstr("'rstrip'"));
-  EXPECT_THAT(tokens(with("lstrip"), " x <|a|>"), ElementsAre(" x", "<|a|>"));
-}
-
-TEST(CharacterTokenizer, a_million_equal_characters_take_no_quadratic_time) {
-  for (const auto& [name, document] : testing::other_documents()) {
-    const Tokenizer tokenizer = load(document);
-    for (const char* part : {"a", "\u0301", " ", "x", "<", "ﷺ"}) {
-      std::string text;
-      for (int i = 0; i < 100'000; ++i) text += part;
-      EXPECT_FALSE(tokenizer.encode(text).empty()) << name << ": " << part;
-    }
-  }
-}
-
-TEST(TokenizerSplit, pieces_are_those_of_the_gpt2_pattern) {
-  EXPECT_THAT(pieces(SplitRule::kGpt2, "I'm don't'S 'll x'rx"),
-              ElementsAre("I", "'m", " don", "'t", "'", "S", " '", "ll", " x", "'", "rx"));
-  EXPECT_THAT(pieces(SplitRule::kGpt2, "a  b\n\n c "), ElementsAre("a", " ", " b", "\n\n", " c", " "));
-  EXPECT_THAT(pieces(SplitRule::kGpt2, "12a 34!? ¡x"), ElementsAre("12", "a", " 34", "!?", " ¡", "x"));
-}
-
-TEST(TokenizerSplit, pieces_are_those_of_the_llama3_pattern) {
-  EXPECT_THAT(pieces(SplitRule::kLlama3, "I'M don'T'ſ 'll x'rx"),
-              ElementsAre("I", "'M", " don", "'T", "'ſ", " '", "ll", " x", "'rx"));
-  EXPECT_THAT(pieces(SplitRule::kLlama3, "a  b \n \n  c\n"), ElementsAre("a", " ", " b", " \n \n", " ", " c", "\n"));
-  EXPECT_THAT(pieces(SplitRule::kLlama3, "12345 6!?\r\n\nx\tx"),
-              ElementsAre("123", "45", " ", "6", "!?\r\n\n", "x", "\tx"));
-}
-
-TEST(TokenizerSplit, digits_are_single_or_in_runs) {
-  EXPECT_THAT(pieces(SplitRule::kIndividualDigits, "12a b³4"), ElementsAre("1", "2", "a b", "³", "4"));
-  EXPECT_THAT(pieces(SplitRule::kDigitRuns, "12a b³4"), ElementsAre("12", "a b", "³4"));
-}
-
-TEST(TokenizerSplit, pieces_are_those_of_the_qwen_patterns) {
-  EXPECT_THAT(pieces(SplitRule::kQwen2, "I'm 123 e\u0301t!?\n"),
-              ElementsAre("I", "'m", " ", "1", "2", "3", " e", "\u0301t", "!?\n"));
-  EXPECT_THAT(pieces(SplitRule::kQwen35, "I'm 123 e\u0301t!\u0301?"),
-              ElementsAre("I", "'m", " ", "1", "2", "3", " e\u0301t", "!\u0301", "?"));
-}
-
-TEST(TokenizerSplit, pieces_are_those_of_the_gpt4o_pattern) {
-  EXPECT_THAT(pieces(SplitRule::kGpt4o, "helloWorld HTTPServer ABC's I'LL"),
-              ElementsAre("hello", "World", " HTTPServer", " ABC's", " I'LL"));
-  EXPECT_THAT(pieces(SplitRule::kGpt4o, "AB中CDeF 12345//\n/x"),
-              ElementsAre("AB中CDe", "F", " ", "123", "45", "//\n/", "x"));
-  EXPECT_THAT(pieces(SplitRule::kGpt4o, "AB中CD e\u0301 !\u0301"), ElementsAre("AB中", "CD", " e\u0301", " !\u0301"));
-  EXPECT_THAT(pieces(SplitRule::kTekken, "ABC's 123"), ElementsAre("ABC", "'s", " ", "1", "2", "3"));
-}
-
-TEST(TokenizerSplit, strings_are_cut_as_the_behavior_says) {
-  const auto cut = [](SplitRule rule, std::string_view text) {
-    std::vector<std::string> found;
-    for (std::size_t i = 0; i < text.size();) {
-      const std::size_t end = next_piece({rule, "-"}, text, i, text.size()).end;
-      found.emplace_back(text.substr(i, end - i));
-      i = end;
-    }
-    return found;
-  };
-  EXPECT_THAT(cut(SplitRule::kStringIsolated, "-the-final--down-"),
-              ElementsAre("-", "the", "-", "final", "-", "-", "down", "-"));
-  EXPECT_THAT(cut(SplitRule::kStringContiguous, "-the-final--down-"),
-              ElementsAre("-", "the", "-", "final", "--", "down", "-"));
-  EXPECT_THAT(cut(SplitRule::kStringWithPrevious, "-the-final--down-"),
-              ElementsAre("-", "the-", "final-", "-", "down-"));
-  EXPECT_THAT(cut(SplitRule::kStringWithNext, "-the-final--down-"), ElementsAre("-the", "-final", "-", "-down", "-"));
-  EXPECT_THAT(cut(SplitRule::kStringStarts, "-the-final--down-"), ElementsAre("-the", "-final", "-", "-down", "-"));
-}
-
-// The re-tokenisation filter rests on this.
-TEST(TokenizerSplit, a_piece_depends_on_nothing_beyond_its_reach) {
-  std::mt19937 random(3);
-  using tokenization::Splitter;
-  Splitter starts(SplitRule::kStringStarts, " ");
-  starts.glue = {U' ', U'!'};
-  for (const Splitter& rule :
-       {Splitter(SplitRule::kIndividualDigits), Splitter(SplitRule::kDigitRuns), Splitter(SplitRule::kGpt2),
-        Splitter(SplitRule::kLlama3), Splitter(SplitRule::kQwen2), Splitter(SplitRule::kQwen35),
-        Splitter(SplitRule::kGpt4o), Splitter(SplitRule::kTekken), Splitter(SplitRule::kStringIsolated, "aa"),
-        Splitter(SplitRule::kStringContiguous, "aa"), Splitter(SplitRule::kStringWithPrevious, "aa"),
-        Splitter(SplitRule::kStringWithNext, "aa"), starts}) {
-    for (int round = 0; round < 20'000; ++round) {
-      const std::string text = random_text(random, 8);
-      if (text.empty()) continue;
-      const tokenization::Piece piece = next_piece(rule, text, 0, text.size());
-      ASSERT_GT(piece.end, 0U);
-      ASSERT_LE(piece.end, text.size());
-      if (piece.reach >= text.size()) continue;
-      const std::size_t seen = piece.reach + utf8_sequence_length(text, piece.reach);
-      const std::string other = text.substr(0, seen) + random_text(random, 8);
-      ASSERT_EQ(next_piece(rule, other, 0, other.size()).end, piece.end) << text << " | " << other;
-    }
-  }
 }
 
 }  // namespace

@@ -65,6 +65,11 @@ class TITER_EXPORT Prompt {
   /// before the slot is part of the slot's first token.
   std::string slot_text(std::span<const int64_t> slot_ids) const;
 
+  /// The text that these ids say as an answer to the prompt with this slot text, without special tokens: what is
+  /// compared with the target. Differs from their decoding where that drops a space which an answer inside a text does
+  /// have.
+  std::string answer_text(std::string_view slot_text, std::span<const int64_t> ids) const;
+
   /// The model's input for a slot text: rendered, then tokenized as a whole, up to where the model answers.
   std::vector<int64_t> encode(std::string_view slot_text) const;
 

@@ -28,9 +28,14 @@ class TITER_EXPORT RetokenizationFilter {
   RetokenizationFilter(Tokenizer tokenizer, std::string_view before_text, std::string_view after_text,
                        std::span<const int64_t> before_ids, std::span<const int64_t> after_ids);
 
+  /// The text that is written for these ids: what they spell, without a mark that the tokenizer itself puts in front of
+  /// the slot ("▁" at the start of a text). Invalid UTF-8 becomes U+FFFD. @throws std::out_of_range if an id is
+  /// negative
+  std::string text_of(std::span<const int64_t> slot_ids) const;
+
   /// True iff all of
-  ///   - the bytes of `slot_ids` are valid UTF-8 on their own,
-  ///   - in before_text + bytes + after_text no added token overlaps the bytes of the slot,
+  ///   - the text of `slot_ids` is valid UTF-8 on its own,
+  ///   - in before_text + text + after_text no added token overlaps the text of the slot,
   ///   - encoding that text without special tokens gives before_ids + slot_ids + after_ids.
   ///
   /// @throws std::out_of_range if an id is negative

@@ -82,6 +82,19 @@ class TITER_EXPORT Tokenizer {
   /// std::out_of_range if an id is negative
   std::string bytes_of(std::span<const int64_t> ids) const;
 
+  /// True if the tokenizer writes a mark of its own in front of a text that follows `before` ("▁" at the start of a
+  /// text, in many models behind a token such as `<|user|>`): the first token then holds a space that the text does not
+  /// have.
+  ///
+  /// @throws std::invalid_argument if `before` is not valid UTF-8
+  bool marks_word_after(std::string_view before) const;
+
+  /// The text that `ids` add behind `before`, which may be empty: unlike decode, it strips a leading space only where
+  /// the tokenizer would put it there itself. Invalid UTF-8 becomes U+FFFD.
+  ///
+  /// @throws std::out_of_range if an id is negative; std::invalid_argument if `before` is not valid UTF-8
+  std::string text_after(std::string_view before, std::span<const int64_t> ids, bool skip_special_tokens = false) const;
+
   /// Id of a token as spelled in the file (" the" may be "Ġthe" or "▁the"), added tokens included.
   std::optional<int64_t> token_to_id(std::string_view token) const;
 
