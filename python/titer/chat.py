@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _TOKEN_VARIABLE = re.compile(r"\b\w+_token\b")  # bos_token, eos_token and what models add, e.g. image_token
+_ANSWER = "\ue000answer\ue001"  # stands in for an answer: private-use characters, which no template writes
 
 
 class ChatTemplate:
@@ -137,13 +138,49 @@ class ChatTemplate:
             raise ValueError(f"[chat] the chat template refused the messages: {error}") from error
         return str(rendered)
 
+    def render_prompt(self, messages: str | Sequence[Mapping[str, Any]]) -> str:
+        """Return the text that the model reads up to where it answers.
+
+        That is what `render` gives with the generation prompt. Where a template has none, although it does write
+        something in front of an answer, what it writes there is appended.
+
+        Parameters
+        ----------
+        messages
+            A user message, or turns with `role` and `content`.
+
+        Raises
+        ------
+        ValueError
+            As `render`.
+
+        Examples
+        --------
+        >>> from titer.chat import ChatTemplate
+        >>> template = ChatTemplate.from_folder(model_folder)
+        >>> template.render_prompt("Hello") == template.render([{"role": "user", "content": "Hello"}])
+        True
+        """
+        turns = _turns(messages)
+        text = self.render(turns)
+        if text != self.render(turns, add_generation_prompt=False):
+            return text
+        try:
+            answered = self.render([*turns, {"role": "assistant", "content": _ANSWER}], add_generation_prompt=False)
+        except ValueError:  # the conversation cannot go on: the text is all there is
+            return text
+        opened, found, _ = answered.partition(_ANSWER)
+        # White space alone is left to the answer: after "[/INST]" models write it themselves.
+        return opened if found and opened.startswith(text) and not opened[len(text) :].isspace() else text
+
     def renderer(self, messages: str | Sequence[Mapping[str, Any]], slot: str = "{slot}") -> Callable[[str], str]:
         """Return a function from the text of a slot to the text that the model reads, up to where it answers.
 
         Parameters
         ----------
         messages
-            A user message, or turns with `role` and `content`; one content holds `slot` exactly once.
+            A user message, or turns with `role` and `content`, a text or a list of parts; one of the contents, of any
+            turn, holds `slot` exactly once.
         slot
             Marks the place that the function's argument takes.
 
@@ -151,17 +188,53 @@ class ChatTemplate:
         ------
         ValueError
             If the slot is missing or repeated.
+        TypeError
+            If the messages are no text and no list of dictionaries with a role.
         """
-        question = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        turns: list[Mapping[str, Any]] = list(question)
-        found = sum(str(turn["content"]).count(slot) for turn in turns)
+        turns = _turns(messages)
+        if not slot:
+            raise ValueError("[prompt] the slot marker must not be empty")
+        found = sum(_count(turn.get("content"), slot) for turn in turns)
         if found != 1:
             raise ValueError(f"[prompt] the messages must hold {slot} exactly once, found it {found} times")
 
         def render(slot_text: str) -> str:
-            return self.render([{**turn, "content": turn["content"].replace(slot, slot_text)} for turn in turns])
+            return self.render_prompt(
+                [{**turn, "content": _replace(turn.get("content"), slot, slot_text)} for turn in turns]
+            )
 
         return render
+
+
+def _turns(messages: Any) -> list[Mapping[str, Any]]:
+    """Return the turns of what a caller gave as messages."""
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    if not isinstance(messages, Sequence):
+        raise TypeError(f"[chat] expected a user message or a list of messages, got {type(messages).__name__}")
+    for i, turn in enumerate(messages):
+        if not isinstance(turn, Mapping):
+            kind = type(turn).__name__
+            raise TypeError(f"[chat] message {i} must be a dictionary with a role and a content, got {kind}")
+        if not isinstance(turn.get("role"), str):
+            raise TypeError(f"[chat] the role of message {i} must be a text such as 'user', got {turn.get('role')!r}")
+    return list(messages)
+
+
+def _count(content: Any, slot: str) -> int:
+    """Occurrences in a content: a text, or parts that hold texts."""
+    if isinstance(content, str):
+        return content.count(slot)
+    parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
+    return sum(_count(part, slot) for part in parts)
+
+
+def _replace(content: Any, slot: str, text: str) -> Any:
+    if isinstance(content, str):
+        return content.replace(slot, text)
+    if isinstance(content, Mapping):
+        return {key: _replace(part, slot, text) for key, part in content.items()}
+    return [_replace(part, slot, text) for part in content] if isinstance(content, list) else content
 
 
 def _bare_tokenizer(tokens: Mapping[str, str | None]) -> PreTrainedTokenizerBase:

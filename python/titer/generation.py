@@ -71,5 +71,5 @@ def generate(
 def _encode(model: Model, message: str) -> list[int]:
     if model.chat_template is None:
         return model.tokenizer.encode(message)
-    text = model.chat_template.render([{"role": "user", "content": message}])
+    text = model.chat_template.render_prompt(message)
     return model.tokenizer.encode(text, add_special_tokens=False)

@@ -145,6 +145,52 @@ def test_model_without_a_template_is_attacked_as_plain_text_and_said_so(
     assert capsys.readouterr().err == ""
 
 
+def test_a_conversation_comes_from_a_file(tiny_folder: Path, out: Path) -> None:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Tell me {slot}"},
+        {"role": "assistant", "content": "What?"},
+        {"role": "user", "content": "Now."},
+    ]
+    file = out.with_name("messages.json")
+    file.write_text(json.dumps(messages))
+    command = [word for word in arguments(tiny_folder, out, *SMALL) if word not in ("--prompt", PROMPT)]
+    assert main([*command, "--messages", str(file)]) == 1
+    model = titer.load_model(tiny_folder)
+    attack = titer.attacks.GCG(num_steps=3, search_width=12, topk=32)
+    expected = attack.run(titer.System(model), titer.Prompt.from_chat(model, messages, "NO"))
+    assert without_effort(titer.attacks.AttackResult.load(out)) == without_effort(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "message"),
+    [
+        (None, [], "give either --prompt or --messages"),
+        ("[]", ["--prompt", "{slot}"], "give either --prompt or --messages"),
+        ("[]", ["--plain"], "--messages needs the chat template"),
+        ("{", [], "not valid JSON"),
+        ("3", [], "expected a list of messages, got int"),
+        ('["{slot}"]', [], "message 0 must be a dictionary"),
+        ("[]", [], "must hold {slot} exactly once"),
+        (b"\xff", [], "not valid JSON"),
+        (b"", [], "not valid JSON"),
+        ("missing", [], "No such file"),
+    ],
+)
+def test_bad_conversations_are_wrong_usage(
+    tiny_folder: Path, out: Path, capsys: pytest.CaptureFixture[str], content: Any, more: list[str], message: str
+) -> None:
+    file = out.with_name("messages.json")
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content not in (None, "missing"):
+        file.write_text(content)
+    command = [word for word in arguments(tiny_folder, out, *SMALL) if word not in ("--prompt", PROMPT)]
+    given = [] if content is None else ["--messages", str(file)]
+    assert main([*command, *given, *more]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_options_come_from_defaults_then_config_then_assignments_then_seed(tiny_folder: Path, out: Path) -> None:
     config = out.with_name("gcg.yaml")
     config.write_text("num_steps: 0\nsearch_width: 7\ntopk: 9\nseed: 1\n")

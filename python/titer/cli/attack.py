@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from enum import Enum
 from pathlib import Path
@@ -43,9 +44,15 @@ class GcgCommand(TyperCommand):
 @commands.command(cls=GcgCommand)
 def gcg(
     model: Annotated[str, typer.Option(help="A model folder, a .gguf file, or a name that `titer models get` takes.")],
-    prompt: Annotated[str, typer.Option(help="User message; {slot} marks the place that the attack writes.")],
     target: Annotated[str, typer.Option(help="What the model's answer should start with.")],
     out: Annotated[Path, typer.Option(help="Where the result goes, as JSON; the checkpoint stands beside it.")],
+    prompt: Annotated[
+        str | None, typer.Option(help="User message; {slot} marks the place that the attack writes.")
+    ] = None,
+    messages: Annotated[
+        Path | None,
+        typer.Option(help='JSON file of a whole conversation instead: [{"role": ..., "content": ...}, ...].'),
+    ] = None,
     options: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Options of the attack, listed below.")
     ] = None,
@@ -75,14 +82,15 @@ def gcg(
 
     with wrong_usage(ValueError, OSError):
         attack = GCG.from_config(config, _assignments(options or [], seed))
+        question = _question(prompt, messages, plain)
     require_device(device)
     source = model_folder(model)
 
     import titer
 
     loaded = titer.load_model(source, dtype=dtype.value if dtype else None, device=device, check_finite=True)
-    with wrong_usage(ValueError):
-        opened = _prompt(loaded, prompt, target, slot_text, plain)
+    with wrong_usage(ValueError, TypeError):
+        opened = _prompt(loaded, question, target, slot_text, plain)
     require_fit(attack, loaded, opened, checkpoint)
 
     result = _run(attack, loaded, opened, checkpoint, log)
@@ -128,15 +136,34 @@ def _run(attack: GCG, model: Model, prompt: Prompt, checkpoint: Path, log: Path 
             raise
 
 
-def _prompt(model: Model, text: str, target: str, slot_text: str | None, plain: bool) -> Prompt:
+def _question(prompt: str | None, messages: Path | None, plain: bool) -> str | list[dict[str, Any]]:
+    """Return the user message or the conversation, of which exactly one must be given."""
+    if (prompt is None) == (messages is None):
+        raise ValueError("[attack] give either --prompt or --messages")
+    if messages is None:
+        return str(prompt)
+    if plain:
+        raise ValueError("[attack] --messages needs the chat template, which --plain leaves out")
+    try:
+        turns = json.loads(messages.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # malformed UTF-8 included
+        raise ValueError(f"[attack] not valid JSON: {error} ({messages})") from error
+    if not isinstance(turns, list):
+        raise ValueError(f"[attack] expected a list of messages, got {type(turns).__name__} ({messages})")
+    return turns
+
+
+def _prompt(
+    model: Model, question: str | list[dict[str, Any]], target: str, slot_text: str | None, plain: bool
+) -> Prompt:
     import titer
 
     initial = {} if slot_text is None else {"initial": slot_text}
-    if not plain and model.chat_template is not None:
-        return titer.Prompt.from_chat(model, text, target, **initial)
+    if isinstance(question, list) or (not plain and model.chat_template is not None):
+        return titer.Prompt.from_chat(model, question, target, **initial)
     if not plain:
         _say("the model has no chat template; the prompt is read as plain text, as with --plain")
-    return titer.Prompt.from_text(model, text, target, **initial)
+    return titer.Prompt.from_text(model, question, target, **initial)
 
 
 def _assignments(options: list[str], seed: int | None) -> list[str]:
