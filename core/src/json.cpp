@@ -42,8 +42,9 @@ class SharedPosition {
 /// Receives the events of nlohmann's parser and builds the value.
 class JsonBuilder {
  public:
-  JsonBuilder(std::string_view text, std::string_view origin, const JsonLimits& limits, const char** position)
-      : text_(text), origin_(origin), max_depth_(limits.max_depth), position_(position) {
+  JsonBuilder(std::string_view text, std::string_view origin, const JsonLimits& limits,
+              std::span<const JsonStream> streams, const char** position)
+      : text_(text), origin_(origin), max_depth_(limits.max_depth), streams_(streams), position_(position) {
     memory_left_ = (std::size_t{64} << 20U) + 16 * text.size();
   }
 
@@ -64,6 +65,11 @@ class JsonBuilder {
   bool end_array() { return close(); }
 
   bool key(const std::string& name) {
+    if (in_stream()) {
+      element_key_ = name;
+      return true;
+    }
+    if (!streams_.empty()) remember(name);
     charge(kMemberBytes + heap_bytes(name));
     auto& members = open_.back()->get_ref<json::object_t&>();
     const auto [member, is_new] = members.try_emplace(name);
@@ -109,6 +115,12 @@ class JsonBuilder {
   /// Stores a value where it belongs (root, array element or member) and returns its place there.
   template <typename Value>
   json* place(Value&& value, std::size_t bytes) {
+    if (in_stream()) {
+      memory_before_element_ = memory_left_;
+      charge(bytes);
+      element_ = json(std::forward<Value>(value));
+      return &element_;
+    }
     if (open_.empty()) {
       charge(bytes);
       root_ = json(std::forward<Value>(value));
@@ -127,6 +139,7 @@ class JsonBuilder {
   template <typename Value>
   bool add(Value&& value, std::size_t bytes) {
     place(std::forward<Value>(value), bytes);
+    if (in_stream()) hand_over();
     return true;
   }
 
@@ -135,28 +148,65 @@ class JsonBuilder {
       fail("arrays and objects are nested deeper than " + std::to_string(max_depth_) + " levels");
     }
     open_.push_back(place(type, bytes));
+    if (stream_ == nullptr && open_.size() == kStreamDepth) {
+      const auto wanted = [&](const JsonStream& s) { return s.parent == parent_ && s.key == member_key_; };
+      const auto found = std::find_if(streams_.begin(), streams_.end(), wanted);
+      if (found != streams_.end()) stream_ = &*found;
+    }
     return true;
   }
 
   bool close() {
     open_.pop_back();
+    if (in_stream()) hand_over();
+    if (open_.size() < kStreamDepth) stream_ = nullptr;
     return true;
   }
+
+  /// Keys on the way to a member that may be streamed.
+  void remember(const std::string& name) {
+    if (open_.size() == 1) {
+      parent_ = name;
+      member_key_.clear();
+    } else if (open_.size() == 2) {
+      member_key_ = name;
+    }
+  }
+
+  /// Is what comes next an element of a streamed member?
+  bool in_stream() const { return stream_ != nullptr && open_.size() == kStreamDepth; }
+
+  void hand_over() {
+    stream_->take(element_key_, element_);
+    element_ = nullptr;
+    memory_left_ = memory_before_element_;
+  }
+
+  static constexpr std::size_t kStreamDepth = 3;  // the outermost object, the parent and the member are open
 
   std::string_view text_;
   std::string_view origin_;
   std::size_t max_depth_;
+  std::span<const JsonStream> streams_;
   std::size_t memory_left_ = 0;
   const char** position_;
   json root_;
   // Pointers into root_: the containers that hold them do not change before the inner ones are closed.
   std::vector<json*> open_;
   json* member_ = nullptr;
+
+  std::string parent_;      // last key of the outermost object
+  std::string member_key_;  // last key of the object in it
+  const JsonStream* stream_ = nullptr;
+  std::string element_key_;
+  json element_;
+  std::size_t memory_before_element_ = 0;
 };
 
 }  // namespace
 
-json parse_json(std::string_view text, std::string_view origin, const JsonLimits& limits) {
+json parse_json(std::string_view text, std::string_view origin, const JsonLimits& limits,
+                std::span<const JsonStream> streams) {
   const auto fail = [&](const std::string& what) {
     throw std::invalid_argument("[json] " + what + " (" + escape_for_message(origin, 1024) + ")");
   };
@@ -172,7 +222,7 @@ json parse_json(std::string_view text, std::string_view origin, const JsonLimits
 
   const char* position = text.data();
   const char* end = text.data() + text.size();
-  JsonBuilder builder(text, origin, limits, &position);
+  JsonBuilder builder(text, origin, limits, streams, &position);
   json::sax_parse(SharedPosition(&position), SharedPosition(&end), &builder);
   return builder.take();
 }

@@ -1,5 +1,7 @@
 #include "string_table.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <random>
@@ -41,22 +43,51 @@ uint64_t hash_of(std::string_view bytes) {
 
 void StringIndex::reserve(std::size_t count) { slots_.assign(std::bit_ceil(2 * count + 2), Slot{}); }
 
-void StringIndex::insert(int32_t id) {
-  const uint64_t hash = hash_of(strings_[static_cast<std::size_t>(id)]);
-  const std::size_t mask = slots_.size() - 1;
-  std::size_t slot = hash & mask;
-  while (slots_[slot].id >= 0) slot = (slot + 1) & mask;
-  slots_[slot] = {id, static_cast<uint32_t>(hash >> 32U)};
+bool StringIndex::insert(int32_t id) {
+  const std::string_view text = strings_[static_cast<std::size_t>(id)];
+  const uint64_t hash = hash_of(text);
+  Slot& slot = slots_[slot_of(text, hash)];
+  if (slot.id >= 0) return false;
+  slot = {id, static_cast<uint32_t>(hash >> 32U)};
+  return true;
 }
 
 int32_t StringIndex::find(std::string_view text) const {
   if (slots_.empty()) return -1;
-  const uint64_t hash = hash_of(text);
+  return slots_[slot_of(text, hash_of(text))].id;
+}
+
+void StringIndex::find_all(std::span<const std::string_view> texts, std::span<int32_t> ids) const {
+  if (slots_.empty()) {
+    std::fill(ids.begin(), ids.end(), -1);
+    return;
+  }
+  constexpr std::size_t kBlock = 32;
+  std::array<uint64_t, kBlock> hashes{};
+  const std::size_t mask = slots_.size() - 1;
+  for (std::size_t begin = 0; begin < texts.size(); begin += kBlock) {
+    const std::size_t size = std::min(kBlock, texts.size() - begin);
+    const auto first_id = [&](std::size_t i) { return slots_[hashes[i] & mask].id; };
+    for (std::size_t i = 0; i < size; ++i) {
+      hashes[i] = hash_of(texts[begin + i]);
+      __builtin_prefetch(&slots_[hashes[i] & mask]);
+    }
+    for (std::size_t i = 0; i < size; ++i) {
+      if (first_id(i) >= 0) strings_.prefetch_place(static_cast<std::size_t>(first_id(i)));
+    }
+    for (std::size_t i = 0; i < size; ++i) {
+      if (first_id(i) >= 0) strings_.prefetch_bytes(static_cast<std::size_t>(first_id(i)));
+    }
+    for (std::size_t i = 0; i < size; ++i) ids[begin + i] = slots_[slot_of(texts[begin + i], hashes[i])].id;
+  }
+}
+
+std::size_t StringIndex::slot_of(std::string_view text, uint64_t hash) const {
   const auto tag = static_cast<uint32_t>(hash >> 32U);
   const std::size_t mask = slots_.size() - 1;
   for (std::size_t slot = hash & mask;; slot = (slot + 1) & mask) {
     const Slot& found = slots_[slot];
-    if (found.id < 0 || (found.tag == tag && strings_[static_cast<std::size_t>(found.id)] == text)) return found.id;
+    if (found.id < 0 || (found.tag == tag && strings_[static_cast<std::size_t>(found.id)] == text)) return slot;
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,10 @@ class StringTable {
   }
   std::size_t size() const { return ends_.size(); }
 
+  /// Hints for the processor that operator[] and what it returns come next.
+  void prefetch_place(std::size_t i) const { __builtin_prefetch(&ends_[i]); }
+  void prefetch_bytes(std::size_t i) const { __builtin_prefetch(bytes_.data() + (i == 0 ? 0 : ends_[i - 1])); }
+
  private:
   std::string bytes_;
   std::vector<std::size_t> ends_;
@@ -40,10 +45,12 @@ class StringIndex {
 
   /// Makes room for `count` ids; to be called once, before the first insert.
   void reserve(std::size_t count);
-  /// The string of `id` must not be known yet.
-  void insert(int32_t id);
+  /// False if the string of `id` is known already; then nothing changes.
+  bool insert(int32_t id);
   /// Id of a string, -1 if it is not known.
   int32_t find(std::string_view text) const;
+  /// The same for many strings: the table is larger than the caches, and what one look-up waits for is fetched for all.
+  void find_all(std::span<const std::string_view> texts, std::span<int32_t> ids) const;
   bool empty() const { return slots_.empty(); }
 
  private:
@@ -51,6 +58,9 @@ class StringIndex {
     int32_t id = -1;
     uint32_t tag = 0;  // upper half of the hash
   };
+
+  /// Where the string stands, or the free slot where it belongs.
+  std::size_t slot_of(std::string_view text, uint64_t hash) const;
 
   const StringTable& strings_;
   std::vector<Slot> slots_;  // size a power of two, at least half of them free

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "json.h"
+#include "titer/core/atomic_file.h"
 #include "tokenizer_json.h"
 #include "tokenizer_state.h"
 #include "word_mark.h"
@@ -14,11 +15,11 @@ namespace titer {
 Tokenizer::Tokenizer(std::shared_ptr<const tokenization::State> state) : state_(std::move(state)) {}
 
 Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
-  return Tokenizer(tokenization::read_state(read_json_file(path), path.string()));
+  return Tokenizer(tokenization::read_state(read_file(path, JsonLimits{}.max_bytes), path.string()));
 }
 
 Tokenizer Tokenizer::from_json(std::string_view text, std::string_view origin) {
-  return Tokenizer(tokenization::read_state(parse_json(text, origin), origin));
+  return Tokenizer(tokenization::read_state(text, origin));
 }
 
 std::vector<int64_t> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {

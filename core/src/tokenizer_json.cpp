@@ -1,5 +1,6 @@
 #include "tokenizer_json.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -9,9 +10,11 @@
 #include <vector>
 
 #include "byte_alphabet.h"
+#include "json.h"
 #include "quote.h"
 #include "tokenizer_json_checks.h"
 #include "tokenizer_json_pipeline.h"
+#include "tokenizer_json_tables.h"
 #include "unicode_classes.h"
 #include "utf8.h"
 
@@ -21,14 +24,19 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kMaxAddedTokenBytes = 1024;  // bounds the time of AddedTokens::find
-constexpr std::size_t kMaxGlue = 64;               // characters; more are not worth the look-ups
-constexpr uint8_t kInModel = 0x80;                 // beside TokenFlag, during loading only
-constexpr std::string_view kWordMark = "\u2581";   // SentencePiece's space
+constexpr std::size_t kMergeBlock = 256;
+constexpr std::size_t kMaxGlue = 64;              // characters; more are not worth the look-ups
+constexpr uint8_t kInModel = 0x80;                // beside TokenFlag, during loading only
+constexpr std::string_view kWordMark = "\u2581";  // SentencePiece's space
 
 class StateReader : private JsonChecks {
  public:
-  StateReader(const json& document, std::string_view origin)
-      : JsonChecks(origin), document_(document), state_(std::make_shared<State>()), pipeline_(origin, *state_) {}
+  StateReader(const json& document, TokenizerTables& tables, std::string_view origin)
+      : JsonChecks(origin),
+        document_(document),
+        tables_(tables),
+        state_(std::make_shared<State>()),
+        pipeline_(origin, *state_) {}
 
   std::shared_ptr<const State> read() {
     if (!document_.is_object()) fail("expected an object, got " + describe(document_));
@@ -62,7 +70,9 @@ class StateReader : private JsonChecks {
     const json* listed = find(document_, "added_tokens");
     const json& added = listed == nullptr ? none : *listed;
     if (!added.is_array()) fail("'added_tokens' must be an array, got " + describe(added));
-    const std::size_t num_entries = vocab.size() + added.size();
+    array(model, "model", "merges");
+    tables_.check();
+    const std::size_t num_entries = tables_.num_tokens() + added.size();
     const std::size_t max_ids = 4 * num_entries + 65536;
 
     std::vector<std::string_view> spellings;
@@ -83,19 +93,17 @@ class StateReader : private JsonChecks {
       flags[at] = static_cast<uint8_t>(flags[at] | bits);
       spellings[at] = token;
     };
-    for (const auto& [token, value] : vocab.items()) {
-      claim(id(value, "model.vocab", token), token, kExists | kInModel);
-    }
+    for (std::size_t i = 0; i < tables_.num_tokens(); ++i) claim(tables_.id(i), tables_.token(i), kExists | kInModel);
     std::set<std::string_view> seen;
-    auto next_id = static_cast<int32_t>(vocab.size());
+    auto next_id = static_cast<int32_t>(tables_.num_tokens());
     for (std::size_t i = 0; i < added.size(); ++i) {
       const std::string path = join("added_tokens", i);
       const auto [token, bits] = added_token(added[i], path);
       if (!seen.insert(token).second) fail("'" + path + ".content' is " + quote(token) + " again");
       // tokenizers looks the token up in the model, and numbers new ones on from its size; it ignores the id in the
       // file.
-      const auto known = vocab.find(token);
-      const int32_t assigned = known != vocab.end() ? id(*known, "model.vocab") : next_id++;
+      const int32_t known = tables_.find(token);
+      const int32_t assigned = known >= 0 ? known : next_id++;
       if (const int32_t stated = id(member(added[i], path, "id"), path + ".id"); stated != assigned) {
         fail("'" + path + ".id' must be " + std::to_string(assigned) + " for " + quote(token) +
              ", which is what tokenizers assigns, got " + std::to_string(stated));
@@ -243,7 +251,7 @@ class StateReader : private JsonChecks {
       read_characters(object);
     }
     if (flag_or(object, "model", "ignore_merges", false, true)) read_whole_pieces();
-    read_merges(array(object, "model", "merges"));
+    read_merges();
     if (state_->pre_tokenizer.rules.empty()) state_->pre_tokenizer.rules.emplace_back(SplitRule::kWhole);
     for (uint8_t& bits : state_->flags) bits = static_cast<uint8_t>(bits & ~kInModel);
   }
@@ -303,10 +311,8 @@ class StateReader : private JsonChecks {
     }
   }
 
-  void read_merges(const json& merges) {
-    const bool pairs = !merges.empty() && merges[0].is_array();
-    state_->model.merges.reserve(merges.size());
-    std::string merged;
+  void read_merges() {
+    state_->model.merges.reserve(tables_.num_merges());
     std::set<char32_t> glue;
     bool merges_stand_ins = false;
     std::vector<bool> stands_in(state_->flags.size(), false);  // for characters without a token
@@ -314,33 +320,32 @@ class StateReader : private JsonChecks {
     for (const int32_t id : state_->model.byte_ids) {
       if (id >= 0) stands_in[static_cast<std::size_t>(id)] = true;
     }
-    for (std::size_t i = 0; i < merges.size(); ++i) {
-      const json& entry = merges[i];
-      std::string_view left;
-      std::string_view right;
-      if (pairs && entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string()) {
-        left = entry[0].get_ref<const std::string&>();
-        right = entry[1].get_ref<const std::string&>();
-      } else if (!pairs && entry.is_string()) {
-        const std::string_view line = entry.get_ref<const std::string&>();
-        if (line.substr(0, 8) == "#version") continue;
-        const std::size_t space = line.find(' ');
-        if (space == std::string_view::npos || line.find(' ', space + 1) != std::string_view::npos) {
-          fail("'" + join("model.merges", i) + "' must be two tokens with a space between them, got " + quote(line));
-        }
-        left = line.substr(0, space);
-        right = line.substr(space + 1);
-      } else {
-        fail("'" + join("model.merges", i) + "' must be " + (pairs ? "an array of two strings" : "a string") +
-             " as the first entry is, got " + describe(entry));
+    std::string wholes;  // of a block of merges, so that their tokens are looked up together
+    std::vector<std::string_view> texts;
+    std::vector<int32_t> ids;
+    for (std::size_t begin = 0; begin < tables_.num_merges(); begin += kMergeBlock) {
+      const std::size_t end = std::min(begin + kMergeBlock, tables_.num_merges());
+      wholes.clear();
+      for (std::size_t i = begin; i < end; ++i) wholes.append(tables_.left(i)).append(tables_.right(i));
+      texts.clear();
+      std::size_t done = 0;
+      for (std::size_t i = begin; i < end; ++i) {
+        const std::size_t length = tables_.left(i).size() + tables_.right(i).size();
+        texts.insert(texts.end(), {tables_.left(i), tables_.right(i), std::string_view(wholes).substr(done, length)});
+        done += length;
       }
-      merged.assign(left).append(right);
-      const int32_t left_id = merge_part(left, i);
-      const int32_t right_id = merge_part(right, i);
-      state_->model.merges.push_back(left_id, right_id, merge_part(merged, i));
-      if (right.starts_with(kWordMark)) glue.insert(code_point_at(left, previous_character(left, left.size())).value);
-      merges_stand_ins = merges_stand_ins || stands_in[static_cast<std::size_t>(left_id)] ||
-                         stands_in[static_cast<std::size_t>(right_id)];
+      ids.resize(texts.size());
+      state_->id_of.find_all(texts, ids);
+      for (std::size_t i = begin; i < end; ++i) {
+        const std::size_t at = 3 * (i - begin);
+        for (const std::size_t part : {at, at + 1, at + 2}) check_merge_part(texts[part], ids[part], i);
+        state_->model.merges.push_back(ids[at], ids[at + 1], ids[at + 2]);
+        if (texts[at + 1].starts_with(kWordMark)) {
+          glue.insert(code_point_at(texts[at], previous_character(texts[at], texts[at].size())).value);
+        }
+        merges_stand_ins = merges_stand_ins || stands_in[static_cast<std::size_t>(ids[at])] ||
+                           stands_in[static_cast<std::size_t>(ids[at + 1])];
+      }
     }
     if (!merges_stand_ins) cut_at_word_marks(glue);
   }
@@ -359,14 +364,15 @@ class StateReader : private JsonChecks {
     state_->pre_tokenizer.rules.push_back(std::move(splitter));
   }
 
-  int32_t merge_part(std::string_view token, std::size_t index) const {
-    if (token.empty()) fail("'" + join("model.merges", index) + "' merges an empty token");
-    const int32_t id = model_id(token);
-    if (id < 0) fail("'" + join("model.merges", index) + "' needs " + quote(token) + ", which 'model.vocab' lacks");
-    return id;
+  void check_merge_part(std::string_view token, int32_t id, std::size_t merge) const {
+    if (token.empty()) fail("'" + tables_.place(merge) + "' merges an empty token");
+    if (id < 0 || (state_->flags[static_cast<std::size_t>(id)] & kInModel) == 0) {
+      fail("'" + tables_.place(merge) + "' needs " + quote(token) + ", which 'model.vocab' lacks");
+    }
   }
 
   const json& document_;
+  TokenizerTables& tables_;
   std::shared_ptr<State> state_;
   PipelineReader pipeline_;
   bool byte_fallback_ = false;
@@ -378,8 +384,10 @@ class StateReader : private JsonChecks {
 
 }  // namespace
 
-std::shared_ptr<const State> read_state(const nlohmann::json& document, std::string_view origin) {
-  return StateReader(document, origin).read();
+std::shared_ptr<const State> read_state(std::string_view text, std::string_view origin) {
+  TokenizerTables tables(origin);
+  const json document = parse_json(text, origin, {}, tables.streams());
+  return StateReader(document, tables, origin).read();
 }
 
 }  // namespace titer::tokenization

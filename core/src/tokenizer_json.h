@@ -3,7 +3,6 @@
 #pragma once
 
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <string_view>
 
 #include "tokenizer_state.h"
@@ -11,6 +10,6 @@
 namespace titer::tokenization {
 
 /// @throws std::invalid_argument naming the key, what came, what is supported, and `origin`
-std::shared_ptr<const State> read_state(const nlohmann::json& document, std::string_view origin);
+std::shared_ptr<const State> read_state(std::string_view text, std::string_view origin);
 
 }  // namespace titer::tokenization

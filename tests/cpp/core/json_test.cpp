@@ -4,6 +4,8 @@
 
 #include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "quote.h"
 #include "temporary_folder.h"
@@ -123,6 +125,51 @@ TEST(Json, files_are_limited_before_they_are_read) {
   EXPECT_THAT(refusal_of([&] { read_json_file(path, {.max_bytes = 3}); }), HasSubstr("the limit is 3"));
   EXPECT_THAT(refusal_of([&] { read_json_file(folder.write("b.json", "{")); }), HasSubstr("b.json"));
   EXPECT_EQ(errno_of([&] { read_json_file(folder / "none.json"); }), ENOENT);
+}
+
+/// The elements that parse_json hands over for "model.vocab", and the rest of the document.
+std::pair<std::string, nlohmann::json> streamed(std::string_view text, const JsonLimits& limits = {}) {
+  std::string elements;
+  const std::vector<JsonStream> streams = {{"model", "vocab", [&](const std::string& key, const nlohmann::json& value) {
+                                              elements += key + "=" + value.dump() + " ";
+                                            }}};
+  nlohmann::json rest = parse_json(text, "config.json", limits, streams);
+  return {elements, std::move(rest)};
+}
+
+TEST(Json, elements_of_a_stream_are_handed_over_and_not_kept) {
+  const auto [elements, rest] = streamed(R"({"a": {"vocab": [1]}, "model": {"b": [2], "vocab":
+      {"x": 1, "": "s", "n": null, "o": {"y": [{"z": []}]}, "e": [], "x": 2}, "c": {"vocab": 3}}, "d": [[4]]})");
+  EXPECT_EQ(elements, R"(x=1 ="s" n=null o={"y":[{"z":[]}]} e=[] x=2 )");
+  EXPECT_EQ(rest.dump(), R"({"a":{"vocab":[1]},"d":[[4]],"model":{"b":[2],"c":{"vocab":3},"vocab":{}}})");
+  EXPECT_EQ(streamed(R"({"model": {"vocab": [1, [2], "3"]}})").first, R"(=1 =[2] ="3" )");
+}
+
+TEST(Json, only_the_member_that_is_asked_for_is_streamed) {
+  for (const char* text :
+       {R"({"a":{"vocab":1},"model":[[1]]})", R"([{"model":{"vocab":[1]}}])", R"({"model":{"a":{"vocab":[1]}}})",
+        R"({"vocab":{"model":[1]}})", R"({"model":{"vocab":"text"}})", R"({"model":[{"vocab":[1]}]})", "3"}) {
+    const auto [elements, rest] = streamed(text);
+    EXPECT_EQ(elements, "") << text;
+    EXPECT_EQ(rest.dump(), text);
+  }
+}
+
+TEST(Json, limits_hold_inside_a_stream) {
+  const auto refused = [](std::string_view text, const JsonLimits& limits = {}) {
+    return refusal_of([&] { streamed(text, limits); });
+  };
+  EXPECT_THAT(refused(R"({"model":{"vocab":[[[1]]]}})", {.max_depth = 4}), HasSubstr("nested deeper than 4"));
+  EXPECT_THAT(refused(R"({"model":{"vocab":{"a":{"b":1,"b":2}}}})"), HasSubstr("duplicate key 'b'"));
+  EXPECT_THAT(refused(R"({"model":{"vocab":{},"vocab":{}}})"), HasSubstr("duplicate key 'vocab'"));
+  EXPECT_THAT(refused(R"({"model":{"vocab":[1,]}})"), HasSubstr("byte 22"));
+  EXPECT_THAT(refused(R"({"model":{"vocab":["\ud800"]}})"), HasSubstr("(config.json)"));
+  // One element as large as a document may be; many small ones, which are not kept, may be more.
+  std::string nested;
+  for (int i = 0; i < 3'000'000; ++i) nested += "{},";
+  nested.back() = ']';
+  EXPECT_THAT(refused(R"({"model":{"vocab":[[)" + nested + "]}}"), HasSubstr("64 MiB"));
+  EXPECT_EQ(refused(R"({"model":{"vocab":[)" + nested + "}}"), "accepted");
 }
 
 TEST(Quote, hostile_bytes_are_escaped_and_long_text_is_cut) {

@@ -310,6 +310,16 @@ TEST(Tokenizer, hostile_files_are_refused_with_a_reason) {
   EXPECT_THAT(changed("/model/vocab/new", 1 << 30U), HasSubstr("far beyond"));
   EXPECT_THAT(changed("/model/vocab", 3), HasSubstr("'model.vocab' must be an object"));
   EXPECT_THAT(changed("/model/merges", {"t q"}), HasSubstr("'tq', which 'model.vocab' lacks"));
+  EXPECT_THAT(changed("/model/vocab", json::array({"a"})), HasSubstr("'model.vocab' must be an object"));
+  EXPECT_THAT(changed("/model/merges", json::object()), HasSubstr("'model.merges' must be an array"));
+  EXPECT_THAT(changed("/model/type", "WordPiece"), HasSubstr("'model.type' is 'WordPiece'"));
+  EXPECT_THAT(changed("/model/merges", {"#version: 0.2", "t h", "t q"}), HasSubstr("'model.merges[2]' needs 'tq'"));
+  EXPECT_THAT(refusal_of([] {
+                Tokenizer::from_json(R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "a": 0}, "merges": []},
+                                         "decoder": {"type": "Fuse"}})",
+                                     "x");
+              }),
+              HasSubstr("'model.vocab' has 'a' twice"));
   EXPECT_THAT(changed("/model/merges", {"the"}), HasSubstr("model.merges[0]"));
   EXPECT_THAT(changed("/model/merges", {"t  h"}), HasSubstr("model.merges[0]"));
   EXPECT_THAT(changed("/model/merges", {"t "}), HasSubstr("empty token"));

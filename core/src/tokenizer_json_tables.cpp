@@ -1,0 +1,82 @@
+#include "tokenizer_json_tables.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "quote.h"
+
+namespace titer::tokenization {
+
+using nlohmann::json;
+
+std::vector<JsonStream> TokenizerTables::streams() {
+  const auto first_problem = [](std::string& problem, const auto& add) {
+    if (!problem.empty()) return;
+    try {
+      add();
+    } catch (const std::invalid_argument& error) {
+      problem = error.what();
+    }
+  };
+  return {{"model", "vocab",
+           [this, first_problem](const std::string& token, const json& id) {
+             first_problem(wrong_token_, [&] { add_token(token, id); });
+           }},
+          {"model", "merges", [this, first_problem](const std::string& /*key*/, const json& entry) {
+             first_problem(wrong_merge_, [&] { add_merge(entry); });
+           }}};
+}
+
+void TokenizerTables::add_token(const std::string& token, const json& id) {
+  ids_.push_back(JsonChecks::id(id, "model.vocab", token));
+  tokens_.push_back(token);
+}
+
+void TokenizerTables::add_merge(const json& entry) {
+  if (num_entries_ == 0) pairs_ = entry.is_array();
+  const std::size_t at = num_entries_++;
+  if (pairs_ && entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string()) {
+    merge_parts_.push_back(entry[0].get_ref<const std::string&>());
+    merge_parts_.push_back(entry[1].get_ref<const std::string&>());
+    return;
+  }
+  const std::string place = join("model.merges", at);
+  if (pairs_ || !entry.is_string()) {
+    fail("'" + place + "' must be " + (pairs_ ? "an array of two strings" : "a string") +
+         " as the first entry is, got " + describe(entry));
+  }
+  const std::string_view line = entry.get_ref<const std::string&>();
+  if (line.starts_with("#version")) {
+    skipped_.push_back(at);
+    return;
+  }
+  const std::size_t space = line.find(' ');
+  if (space == std::string_view::npos || line.find(' ', space + 1) != std::string_view::npos) {
+    fail("'" + place + "' must be two tokens with a space between them, got " + quote(line));
+  }
+  merge_parts_.push_back(line.substr(0, space));
+  merge_parts_.push_back(line.substr(space + 1));
+}
+
+void TokenizerTables::check() {
+  for (const std::string& problem : {wrong_token_, wrong_merge_}) {
+    if (!problem.empty()) throw std::invalid_argument(problem);
+  }
+  index_.reserve(num_tokens());
+  for (std::size_t i = 0; i < num_tokens(); ++i) {
+    if (!index_.insert(static_cast<int32_t>(i))) fail("'model.vocab' has " + quote(token(i)) + " twice");
+  }
+}
+
+int32_t TokenizerTables::find(std::string_view token) const {
+  const int32_t at = index_.find(token);
+  return at < 0 ? -1 : ids_[static_cast<std::size_t>(at)];
+}
+
+std::string TokenizerTables::place(std::size_t merge) const {
+  for (const std::size_t comment : skipped_) merge += comment <= merge ? 1 : 0;
+  return join("model.merges", merge);
+}
+
+}  // namespace titer::tokenization
