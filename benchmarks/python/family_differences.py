@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests" / "python"))
 from model_cases import CASES, VOCABULARY, pair, random_slots, tokenizer  # noqa: E402 (needs the path above)
 from transformers_oracle import all_logits, score  # noqa: E402
 
-REAL_MODELS = {"smollm2": "smollm2-135m-instruct", "gemma3-270m": "gemma3-270m-it"}
+REAL_MODELS = {"smollm2": "smollm2-135m-instruct", "gemma3-270m": "gemma3-270m"}
 
 
 def main() -> None:

@@ -142,7 +142,9 @@ IndexError
             return session;
           },
           py::arg("prompt"), py::kw_only(), py::arg("batch_size") = py::none(),
-          "Open a session; `batch_size` caps the candidates computed at a time.");
+          "Open a session; `batch_size` caps the candidates computed at a time.")
+      .def_property_readonly("fingerprint", &System::fingerprint,
+                             "A text that changes when the system answers differently; checkpoints hold it.");
 }
 
 }  // namespace titer::python

@@ -433,6 +433,11 @@ class System:
         """
         Open a session; `batch_size` caps the candidates computed at a time.
         """
+    @property
+    def fingerprint(self) -> str:
+        """
+        A text that changes when the system answers differently; checkpoints hold it.
+        """
 
 class AttackStep:
     """

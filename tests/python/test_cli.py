@@ -344,6 +344,8 @@ def test_interrupted_run_goes_on_where_it_stopped(
     assert "'options' differs" in capsys.readouterr().err
     assert main(arguments(tiny_folder, out, *options, "--resume", prompt="Another one? {slot}")) == 2
     assert "'before_ids' differs" in capsys.readouterr().err
+    assert main(arguments(write_tiny_llama(out.with_name("other"), seed=1), out, *options, "--resume")) == 2
+    assert "'system' differs; resume with the model" in capsys.readouterr().err
     assert checkpoint.exists()
 
     assert main(arguments(tiny_folder, out, *options, "--resume")) == 1

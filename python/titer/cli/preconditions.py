@@ -77,11 +77,12 @@ def require_fit(attack: GCG, model: Model, prompt: Prompt, checkpoint: Path) -> 
         with wrong_usage(ValueError):
             titer.System(model).open(starts[0])  # some models take more than they were trained with
     if checkpoint.exists():
-        _require_same_search(checkpoint, options, starts[0])
+        _require_same_search(checkpoint, options, model, starts[0])
 
 
-def _require_same_search(checkpoint: Path, options: dict[str, Any], start: Prompt) -> None:
+def _require_same_search(checkpoint: Path, options: dict[str, Any], model: Model, start: Prompt) -> None:
     """Refuse the checkpoint of another search. One that cannot be read is left to the attack, which says why."""
+    import titer
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -90,11 +91,14 @@ def _require_same_search(checkpoint: Path, options: dict[str, Any], start: Promp
         names = list(dict(stored["options"]))  # those that shape the search
     except (SafetensorError, OSError, TypeError, KeyError, ValueError):
         return
-    asked: dict[str, Any] = {"options": {name: options.get(name) for name in names}}
+    asked: dict[str, Any] = {
+        "system": titer.System(model).fingerprint,
+        "options": {name: options.get(name) for name in names},
+    }
     asked |= {name: getattr(start, name) for name in ("before_ids", "slot_ids", "after_ids", "target_ids")}
     for name, value in asked.items():
         if stored.get(name) != value:
             raise WrongUsageError(
-                f"[checkpoint] it belongs to another search: '{name}' differs; resume with the options and prompt it "
-                f"was made with, or remove it ({checkpoint})"
+                f"[checkpoint] it belongs to another search: '{name}' differs; resume with the model, options and prompt "
+                f"it was made with, or remove it ({checkpoint})"
             )
