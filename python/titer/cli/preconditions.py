@@ -82,8 +82,9 @@ def require_fit(attack: GCG, model: Model, prompt: Prompt, checkpoint: Path) -> 
 
 def _require_same_search(checkpoint: Path, options: dict[str, Any], model: Model, start: Prompt) -> None:
     """Refuse the checkpoint of another search. One that cannot be read is left to the attack, which says why."""
-    import titer
     from safetensors import SafetensorError, safe_open
+
+    import titer
 
     try:
         with safe_open(checkpoint, framework="numpy") as file:
