@@ -75,7 +75,7 @@ std::string with_replaced(std::string_view text, std::string_view pattern, std::
   return out.append(text.substr(i));
 }
 
-std::vector<std::string> apply(const DecoderStep& step, std::vector<std::string> tokens) {
+std::vector<std::string> apply(const DecoderStep& step, std::vector<std::string> tokens, Decoder::Part part) {
   switch (step.kind) {
     case DecoderStep::Kind::kByteLevel:
       return {joined_bytes(tokens)};
@@ -95,13 +95,21 @@ std::vector<std::string> apply(const DecoderStep& step, std::vector<std::string>
         token.erase(0, cut);
       }
       break;
-    case DecoderStep::Kind::kMetaspace:
+    case DecoderStep::Kind::kMetaspace: {
+      const bool strips_first = step.count != 0 && part == Decoder::Part::kStart;
       for (std::size_t i = 0; i < tokens.size(); ++i) {
-        tokens[i] = with_replaced(tokens[i], step.pattern, i == 0 && step.count != 0 ? "" : " ");
+        tokens[i] = with_replaced(tokens[i], step.pattern, strips_first && i == 0 ? "" : " ");
       }
       break;
+    }
   }
   return tokens;
+}
+
+std::string spelling_of(const Decoder& decoder, const State& state, int64_t id) {
+  const auto normalized = decoder.normalized_spellings.find(static_cast<int32_t>(id));
+  return normalized == decoder.normalized_spellings.end() ? std::string(state.spellings[static_cast<std::size_t>(id)])
+                                                          : normalized->second;
 }
 
 }  // namespace
@@ -134,25 +142,70 @@ std::string replace_invalid_utf8(std::string bytes) {
   return text;
 }
 
-std::string Decoder::decode(const State& state, std::span<const int64_t> ids, bool skip_special_tokens) const {
-  const bool only_bytes = steps.size() == 1 && steps[0].kind == DecoderStep::Kind::kByteLevel &&
-                          state.pre_tokenizer.byte_level && normalized_spellings.empty();
+bool Decoder::only_bytes(const State& state) const {
+  return steps.size() == 1 && steps[0].kind == DecoderStep::Kind::kByteLevel && state.pre_tokenizer.byte_level &&
+         normalized_spellings.empty();
+}
+
+std::string Decoder::decode(const State& state, std::span<const int64_t> ids, bool skip_special_tokens,
+                            Part part) const {
+  const bool bytes_are_at_hand = only_bytes(state);
   std::string bytes;
   std::vector<std::string> tokens;
   for (const int64_t id : ids) {
     if (id < 0) throw std::out_of_range("[tokenizer] token ids must not be negative, got " + std::to_string(id));
     if (!state.has(id, kExists) || (skip_special_tokens && state.has(id, kSkipped))) continue;
-    const auto at = static_cast<std::size_t>(id);
-    if (only_bytes) {  // they are at hand
-      bytes.append(state.bytes[at]);
-      continue;
+    if (bytes_are_at_hand) {
+      bytes.append(state.bytes[static_cast<std::size_t>(id)]);
+    } else {
+      tokens.push_back(spelling_of(*this, state, id));
     }
-    const auto normalized = normalized_spellings.find(static_cast<int32_t>(id));
-    tokens.emplace_back(normalized == normalized_spellings.end() ? state.spellings[at] : normalized->second);
   }
-  if (only_bytes) return replace_invalid_utf8(std::move(bytes));
-  for (const DecoderStep& step : steps) tokens = apply(step, std::move(tokens));
+  if (bytes_are_at_hand) return replace_invalid_utf8(std::move(bytes));
+  bool fused = false;  // to one text: what is stripped from it stood at its start
+  for (const DecoderStep& step : steps) {
+    if (step.kind == DecoderStep::Kind::kStrip && fused && part == Part::kContinuation) continue;
+    tokens = apply(step, std::move(tokens), part);
+    fused = fused || step.kind == DecoderStep::Kind::kFuse || step.kind == DecoderStep::Kind::kByteLevel;
+  }
   return joined(tokens);
+}
+
+bool Decoder::joins_parts() const {
+  bool fused = false;
+  bool token_by_token = true;  // so far: no step has looked at a neighbour or at the place of a token
+  for (const DecoderStep& step : steps) {
+    switch (step.kind) {
+      case DecoderStep::Kind::kByteLevel:
+        return false;  // whose characters may be split in tokens of any kind
+      case DecoderStep::Kind::kByteFallback:
+        if (!token_by_token) return false;
+        token_by_token = false;
+        break;
+      case DecoderStep::Kind::kMetaspace:
+        token_by_token = false;
+        [[fallthrough]];
+      case DecoderStep::Kind::kReplace:
+        if (fused) return false;
+        break;
+      case DecoderStep::Kind::kFuse:
+        fused = true;
+        token_by_token = false;
+        break;
+      case DecoderStep::Kind::kStrip:
+        break;
+    }
+  }
+  return true;
+}
+
+int Decoder::byte_of(const State& state, int64_t id) const {
+  std::vector<std::string> token{spelling_of(*this, state, id)};
+  for (const DecoderStep& step : steps) {
+    if (step.kind == DecoderStep::Kind::kByteFallback) return fallback_byte(token.front());
+    token = apply(step, std::move(token), Part::kContinuation);
+  }
+  return -1;
 }
 
 }  // namespace titer::tokenization

@@ -31,12 +31,28 @@ struct DecoderStep {
 };
 
 struct Decoder {
+  enum class Part : uint8_t {
+    kStart,         ///< of a text, or all of it
+    kContinuation,  ///< what follows a text that is not empty: nothing is stripped before its first token
+  };
+
   std::vector<DecoderStep> steps;
   /// Added tokens that a normalizer changed come back as it left them.
   std::unordered_map<int32_t, std::string> normalized_spellings;
 
   /// Ids that belong to no token are skipped. @throws std::out_of_range if an id is negative
-  std::string decode(const State& state, std::span<const int64_t> ids, bool skip_special_tokens) const;
+  std::string decode(const State& state, std::span<const int64_t> ids, bool skip_special_tokens,
+                     Part part = Part::kStart) const;
+
+  /// True if the text of ids is that of the bytes that each of them stands for.
+  bool only_bytes(const State& state) const;
+
+  /// True if the text of two parts together is that of the first and that of the second as its continuation, wherever
+  /// the first has some text and does not end with a byte token.
+  bool joins_parts() const;
+
+  /// The byte that a token stands for among its like, -1 for others.
+  int byte_of(const State& state, int64_t id) const;
 };
 
 /// The byte of a token of the form <0xE6>, -1 for others.

@@ -90,4 +90,20 @@ constexpr std::size_t first_invalid_utf8(std::string_view text) {
   return position;
 }
 
+/// Length (0 to 3) of the end of `text` that is no character, but that more bytes could make one.
+constexpr std::size_t incomplete_utf8_length(std::string_view text) {
+  for (std::size_t length = 1; length <= 3 && length <= text.size(); ++length) {
+    const auto lead = static_cast<unsigned char>(text[text.size() - length]);
+    if (lead < 0x80) return 0;
+    if (lead < 0xC0) continue;
+    if (lead < 0xC2 || lead > 0xF4 || length >= (lead < 0xE0 ? 2U : lead < 0xF0 ? 3U : 4U)) return 0;
+    if (length == 1) return 1;
+    const auto second = static_cast<unsigned char>(text[text.size() - length + 1]);
+    const unsigned lowest = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;   // lower ones are overlong
+    const unsigned highest = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;  // surrogates, above U+10FFFF
+    return second >= lowest && second <= highest ? length : 0;
+  }
+  return 0;
+}
+
 }  // namespace titer

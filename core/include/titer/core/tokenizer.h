@@ -115,6 +115,7 @@ class TITER_EXPORT Tokenizer {
 
  private:
   friend class RetokenizationFilter;
+  friend class TextStream;
   explicit Tokenizer(std::shared_ptr<const tokenization::State> state);
 
   std::shared_ptr<const tokenization::State> state_;
