@@ -254,7 +254,7 @@ class GcgSearch {
   std::string complete(const std::string& slot_text) {
     GenerateOptions greedy;
     greedy.max_new_tokens = std::max(kCompletionTokens, static_cast<int64_t>(prompt_.target_ids().size()));
-    return prompt_.answer_text(slot_text, session_.generate(slot_text, greedy));
+    return prompt_.answer_text(slot_text, session_.generate(slot_text, greedy).ids);
   }
 
   bool reaches_target(const std::string& completion) const { return completion.starts_with(prompt_.target_text()); }

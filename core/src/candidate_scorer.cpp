@@ -246,13 +246,14 @@ at::Tensor CandidateScorer::token_gradient(const at::Tensor& slot_ids, const Tar
   return at::mm(gradient, embedding.t()).to(at::kCPU, at::kFloat);
 }
 
-std::vector<int64_t> CandidateScorer::generate(std::string_view slot_text, const GenerateOptions& options) {
+Generation CandidateScorer::generate(std::string_view slot_text, const GenerateOptions& options) {
   Plan& plan = *plan_;
   const CostMeter meter(cost_, plan.memory);
   const std::vector<int64_t> input = prompt().encode(slot_text);
-  const std::vector<int64_t> answer = titer::generate(*plan.model, {input}, options, [this] { poll(); }).front();
+  const Generation answer =
+      titer::generate(*plan.model, prompt().tokenizer(), {input}, options, [this] { poll(); }).front();
   const auto read = static_cast<int64_t>(input.size());
-  const auto written = static_cast<int64_t>(answer.size());
+  const auto written = static_cast<int64_t>(answer.ids.size());
   cost_.queries += 1;
   cost_.tokens += read + written;
   cost_.flops += decode_linear_flops(*plan.model, read + written - 1, read + written - 1) +

@@ -2,21 +2,21 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
-#include <titer/core/philox.h>
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <map>
-#include <numeric>
+#include <utility>
 
 #include "attention.h"
 #include "decoder.h"
 #include "embedding.h"
 #include "fnv1a.h"
 #include "pass_guard.h"
+#include "stop_strings.h"
+#include "text_stream.h"
+#include "token_choice.h"
 
 namespace titer {
 namespace {
@@ -64,27 +64,6 @@ class StepAttention final : public LayerAttention {
   std::array<at::Tensor, 2> masks_;  // of layers without and with a sliding window
 };
 
-/// First index of the largest value, or a draw from softmax(logits / temperature).
-int64_t choose(const at::Tensor& logits, const GenerateOptions& options, uint64_t stream, int64_t position) {
-  const at::Tensor row = logits.to(at::kCPU, at::kDouble).contiguous();
-  const double* values = row.const_data_ptr<double>();
-  const int64_t size = row.numel();
-  if (options.temperature == 0.0) return std::max_element(values, values + size) - values;
-  const at::Tensor probabilities = at::softmax((row - row.max()) / options.temperature, 0);
-  const double* p = probabilities.const_data_ptr<double>();
-  Philox random(static_cast<uint64_t>(options.seed), RandomPurpose::kGeneration, static_cast<uint32_t>(position),
-                stream);
-  const double draw = random.uniform() * std::accumulate(p, p + size, 0.0);
-  double sum = 0.0;
-  int64_t last_possible = 0;
-  for (int64_t i = 0; i < size; ++i) {
-    if (p[i] > 0) last_possible = i;
-    sum += p[i];
-    if (draw < sum) return i;
-  }
-  return last_possible;
-}
-
 /// One stream of draws per prompt, made of its ids, so that it gets the same text in any batch; a prompt that comes
 /// several times gets a stream each time.
 std::vector<uint64_t> draw_streams(const std::vector<std::vector<int64_t>>& prompts) {
@@ -106,43 +85,114 @@ bool crosses_longrope(const ModelConfig& config, int64_t length) {
   });
 }
 
+/// What check_options, which looks at one option at a time, does not see.
+void check_together(const GenerateOptions& options) {
+  TORCH_CHECK_VALUE(options.min_new_tokens <= options.max_new_tokens, "[generate] min_new_tokens must be at most ",
+                    options.max_new_tokens, ", which is max_new_tokens, got ", options.min_new_tokens);
+  for (const std::string& text : options.stop)
+    TORCH_CHECK_VALUE(!text.empty(), "[generate] stop must hold texts that are not empty");
+}
+
+/// A prompt and what has been answered so far.
+class Answer {
+ public:
+  /// @param room  for new tokens in the model's context
+  Answer(const std::vector<int64_t>& prompt, uint64_t stream, int64_t room, const Tokenizer& tokenizer,
+         const GenerateOptions& options)
+      : prompt_(prompt), stream_(stream), room_(room), tokenizer_(tokenizer), options_(options) {
+    if (!options.stop.empty()) text_.emplace(tokenizer);
+  }
+
+  Draw next_draw() const {
+    return {.stream = stream_, .position = length(), .may_end = written() >= options_.min_new_tokens};
+  }
+
+  /// Takes the next token; false when that ends the answer.
+  bool append(int64_t id, double log_prob, const std::vector<int64_t>& eos_token_ids) {
+    result_.ids.push_back(id);
+    result_.log_probs.push_back(log_prob);
+    if (text_) {
+      const size_t unchanged = text_->push(id);
+      const bool counts = written() > options_.min_new_tokens;
+      if (const auto match = counts ? find_stop_string(text_->text(), unchanged, options_.stop) : std::nullopt) {
+        result_.finish_reason = FinishReason::kStopString;
+        result_.stop_string = options_.stop[match->index];
+        result_.text = text_->text().substr(0, match->begin);
+        return false;
+      }
+    }
+    if (std::count(eos_token_ids.begin(), eos_token_ids.end(), id) > 0) {
+      result_.finish_reason = FinishReason::kStopToken;
+    } else if (written() >= options_.max_new_tokens) {
+      result_.finish_reason = FinishReason::kLength;
+    } else if (written() >= room_) {
+      result_.finish_reason = FinishReason::kContext;
+    } else {
+      return true;
+    }
+    result_.text = tokenizer_.decode(result_.ids, /*skip_special_tokens=*/true);
+    return false;
+  }
+
+  /// Ids of the prompt and of the answer but for its last token, which is still to be read.
+  std::vector<int64_t> read_ids() const {
+    std::vector<int64_t> ids = prompt_;
+    ids.insert(ids.end(), result_.ids.begin(), result_.ids.end() - 1);
+    return ids;
+  }
+
+  /// Of the prompt and of the answer so far.
+  int64_t length() const { return static_cast<int64_t>(prompt_.size()) + written(); }
+
+  Generation take() { return std::move(result_); }
+
+ private:
+  int64_t written() const { return static_cast<int64_t>(result_.ids.size()); }
+
+  const std::vector<int64_t>& prompt_;
+  uint64_t stream_;
+  int64_t room_;
+  const Tokenizer& tokenizer_;
+  const GenerateOptions& options_;
+  std::optional<TextStream> text_;  // where there are stop strings
+  Generation result_;
+};
+
 }  // namespace
 
-std::vector<std::vector<int64_t>> generate(const CausalLM& model, const std::vector<std::vector<int64_t>>& prompts,
-                                           const GenerateOptions& options, const std::function<void()>& poll) {
+std::string_view finish_reason_name(FinishReason reason) {
+  constexpr std::array<std::string_view, 4> kNames = {"stop_token", "stop_string", "length", "context"};
+  return kNames.at(static_cast<size_t>(reason));
+}
+
+std::vector<Generation> generate(const CausalLM& model, const Tokenizer& tokenizer,
+                                 const std::vector<std::vector<int64_t>>& prompts, const GenerateOptions& options,
+                                 const std::function<void()>& poll) {
   const PassGuard guard(/*gradients=*/false);
   check_options(options, "generate");
+  check_together(options);
   const ModelConfig& config = model.config();
   const auto long_options = model.weights().embedding.options().dtype(at::kLong);
+  TokenChoice choice(config, options);
 
   constexpr int64_t kUnlimited = int64_t{1} << 30;
+  const std::vector<uint64_t> streams = draw_streams(prompts);
   int64_t capacity = 0;
-  std::vector<int64_t> room;  // for new tokens; the last one needs no position
+  std::vector<Answer> answers;
   for (size_t i = 0; i < prompts.size(); ++i) {
     TORCH_CHECK_VALUE(!prompts[i].empty(), "[generate] prompt ", i, " is empty");
     const auto length = static_cast<int64_t>(prompts[i].size());
     check_length(config, length, "generate");
     check_ids(config, at::tensor(prompts[i], at::kLong), "generate");
-    const int64_t free = max_length(config).value_or(kUnlimited) - length;
-    room.push_back(free < options.max_new_tokens ? free + 1 : options.max_new_tokens);
-    capacity = std::max(capacity, length + room.back());
+    const int64_t room = max_length(config).value_or(kUnlimited) - length + 1;  // the last one needs no position
+    capacity = std::max(capacity, length + std::min(room, options.max_new_tokens));
+    answers.emplace_back(prompts[i], streams[i], room, tokenizer, options);
   }
-  const std::vector<uint64_t> streams = draw_streams(prompts);
-
-  std::vector<std::vector<int64_t>> answers(prompts.size());
-  // Slot b of the cache serves prompt active[b], which has lengths[b] positions there; finished prompts leave.
-  std::vector<int64_t> active, lengths, tokens;
-  if (prompts.empty()) return answers;
+  if (prompts.empty()) return {};
   KvCache cache(model, static_cast<int64_t>(prompts.size()), capacity);
-
-  /// Takes the next token of a prompt; false when that ends it.
-  const auto advance = [&](int64_t prompt, const at::Tensor& logits, int64_t position, int64_t& token) {
-    std::vector<int64_t>& answer = answers[static_cast<size_t>(prompt)];
-    token = choose(logits, options, streams[static_cast<size_t>(prompt)], position);
-    answer.push_back(token);
-    return std::count(config.eos_token_ids.begin(), config.eos_token_ids.end(), token) == 0 &&
-           static_cast<int64_t>(answer.size()) < room[static_cast<size_t>(prompt)];
-  };
+  // Slot b of the cache serves answer active[b], which has lengths[b] positions there; finished ones leave.
+  std::vector<size_t> active;
+  std::vector<int64_t> lengths, tokens;
 
   /// Final hidden states [n, d] of ids, whose keys and values fill a slot of the cache from its start.
   const auto fill = [&](int64_t slot, const std::vector<int64_t>& ids, int64_t seq_len) {
@@ -161,22 +211,21 @@ std::vector<std::vector<int64_t>> generate(const CausalLM& model, const std::vec
     const auto length = static_cast<int64_t>(prompts[i].size());
     const at::Tensor hidden = fill(static_cast<int64_t>(active.size()), prompts[i], length).narrow(0, length - 1, 1);
     check_hidden_finite(hidden);
-    int64_t token = 0;
-    if (!advance(static_cast<int64_t>(i), logits(model, hidden)[0], length, token)) continue;
-    active.push_back(static_cast<int64_t>(i));
+    const ChosenTokens first = choice.choose(logits(model, hidden), {answers[i].next_draw()});
+    if (!answers[i].append(first.ids[0], first.log_probs[0], config.eos_token_ids)) continue;
+    active.push_back(i);
     lengths.push_back(length);
-    tokens.push_back(token);
+    tokens.push_back(first.ids[0]);
   }
 
   Workspace workspace;
   while (!active.empty()) {
     if (poll) poll();
+    std::vector<Draw> draws;
     for (size_t b = 0; b < active.size(); ++b) {
-      if (!crosses_longrope(config, lengths[b])) continue;
-      std::vector<int64_t> read = prompts[static_cast<size_t>(active[b])];
-      const std::vector<int64_t>& written = answers[static_cast<size_t>(active[b])];
-      read.insert(read.end(), written.begin(), written.end() - 1);
-      fill(static_cast<int64_t>(b), read, lengths[b] + 1);
+      const Answer& answer = answers[active[b]];
+      draws.push_back(answer.next_draw());
+      if (crosses_longrope(config, lengths[b])) fill(static_cast<int64_t>(b), answer.read_ids(), lengths[b] + 1);
     }
     StepAttention attention(config, cache, lengths);
     const at::Tensor positions = at::tensor(lengths, at::kLong).to(model.device());
@@ -184,26 +233,28 @@ std::vector<std::vector<int64_t>> generate(const CausalLM& model, const std::vec
     const at::Tensor hidden =
         decode(model, x, make_step_rotaries(config, positions, model.dtype()), attention, &workspace);
     check_hidden_finite(hidden);
-    const at::Tensor step_logits = logits(model, hidden);
+    const ChosenTokens next = choice.choose(logits(model, hidden), draws);
 
     size_t kept = 0;
     for (size_t b = 0; b < active.size(); ++b) {
-      int64_t token = 0;
-      if (!advance(active[b], step_logits[static_cast<int64_t>(b)], lengths[b] + 1, token)) continue;
+      if (!answers[active[b]].append(next.ids[b], next.log_probs[b], config.eos_token_ids)) continue;
       if (kept != b) {
         cache.k.select(1, static_cast<int64_t>(kept)).copy_(cache.k.select(1, static_cast<int64_t>(b)));
         cache.v.select(1, static_cast<int64_t>(kept)).copy_(cache.v.select(1, static_cast<int64_t>(b)));
       }
       active[kept] = active[b];
       lengths[kept] = lengths[b] + 1;
-      tokens[kept] = token;
+      tokens[kept] = next.ids[b];
       ++kept;
     }
     active.resize(kept);
     lengths.resize(kept);
     tokens.resize(kept);
   }
-  return answers;
+  std::vector<Generation> results;
+  results.reserve(answers.size());
+  for (Answer& answer : answers) results.push_back(answer.take());
+  return results;
 }
 
 }  // namespace titer

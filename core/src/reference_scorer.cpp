@@ -111,8 +111,9 @@ at::Tensor ReferenceScorer::token_gradient(const at::Tensor& slot_ids, const Tar
   return torch::autograd::grad({loss}, {one_hot})[0].to(at::kCPU, at::kFloat);
 }
 
-std::vector<int64_t> ReferenceScorer::generate(std::string_view slot_text, const GenerateOptions& options) {
-  return titer::generate(*model_, {prompt().encode(slot_text)}, options, [this] { poll(); }).front();
+Generation ReferenceScorer::generate(std::string_view slot_text, const GenerateOptions& options) {
+  return titer::generate(*model_, prompt().tokenizer(), {prompt().encode(slot_text)}, options, [this] { poll(); })
+      .front();
 }
 
 }  // namespace titer

@@ -58,7 +58,7 @@ AttackResult run_attack(const PromptAttack& attack, const System& system, const 
 template <typename Attack, typename Options>
 void register_attack(py::module_& m, const char* name, const char* where, const std::string& doc) {
   const std::string python_name = name;
-  const std::string init = init_doc(describe_options(Options{}));
+  const std::string init = function_doc("__init__(self", describe_options(Options{}), "None");
   const auto from_python = [where](const py::kwargs& options) {
     return Attack(from_keywords<Options>(options, where));
   };

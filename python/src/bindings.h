@@ -10,6 +10,7 @@ namespace py = pybind11;
 void register_errors(py::module_& m);
 void register_tokenizer(py::module_& m);
 void register_model(py::module_& m);
+void register_generation(py::module_& m);
 void register_prompt(py::module_& m);
 void register_session(py::module_& m);
 void register_attacks(py::module_& m);

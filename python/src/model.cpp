@@ -1,11 +1,9 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 #include <titer/core/causal_lm.h>
-#include <titer/core/generate.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include "bindings.h"
-#include "options.h"
 
 namespace titer::python {
 namespace {
@@ -95,15 +93,6 @@ torch.Size([1, 3])
           "device", [](const CausalLM& self) { return self.device().str(); }, "Device of the weights.")
       .def_property_readonly(
           "eos_token_ids", [](const CausalLM& self) { return self.config().eos_token_ids; }, "Ids that end an answer.");
-
-  m.def(
-      "generate_ids",
-      [](const CausalLM& model, const std::vector<std::vector<int64_t>>& prompts, const py::kwargs& options) {
-        const auto parsed = from_keywords<GenerateOptions>(options, "generate");
-        const py::gil_scoped_release no_gil;
-        return generate(model, prompts, parsed, check_signals);
-      },
-      py::arg("model"), py::arg("prompts"), "New token ids for each prompt's ids.");
 }
 
 }  // namespace titer::python

@@ -6,6 +6,7 @@ PYBIND11_MODULE(_titer, m) {
   register_errors(m);
   register_tokenizer(m);
   register_model(m);
+  register_generation(m);
   register_prompt(m);
   register_session(m);
   register_attacks(m);

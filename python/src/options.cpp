@@ -7,6 +7,16 @@ namespace {
 
 std::string python_type(const OptionDescription& option) { return option.type == "choice" ? "str" : option.type; }
 
+/// The UTF-8 of a str, which lone surrogates do not have.
+std::string text_of(const py::handle& value, const std::string& name, std::string_view where) {
+  Py_ssize_t size = 0;
+  if (const char* bytes = PyUnicode_AsUTF8AndSize(value.ptr(), &size); bytes != nullptr)
+    return {bytes, static_cast<size_t>(size)};
+  PyErr_Clear();
+  throw py::value_error("[" + std::string(where) + "] " + name + " must be text that UTF-8 can write, got " +
+                        py::cast<std::string>(py::str(py::module_::import("builtins").attr("ascii")(value))));
+}
+
 }  // namespace
 
 py::object to_python(const OptionValue& value) {
@@ -30,14 +40,14 @@ std::vector<OptionAssignment> to_assignments(const py::kwargs& arguments, std::s
     } else if (py::isinstance<py::bool_>(value)) {
       add(py::cast<bool>(value));
     } else if (py::isinstance<py::str>(value)) {
-      add(py::cast<std::string>(value));
+      add(text_of(value, name, where));
     } else if (py::isinstance<py::list>(value) || py::isinstance<py::tuple>(value)) {
       std::vector<std::string> texts;
       for (const py::handle item : value) {
         if (!py::isinstance<py::str>(item))
           throw py::type_error("[" + std::string(where) + "] " + name + " must be a list of str, got " +
                                py::cast<std::string>(py::repr(value)));
-        texts.push_back(py::cast<std::string>(item));
+        texts.push_back(text_of(item, name, where));
       }
       add(std::move(texts));
     } else if (PyIndex_Check(value.ptr()) != 0) {  // int, numpy integers
@@ -73,8 +83,9 @@ std::string options_repr(std::string_view name, const std::vector<OptionDescript
   return out + ")";
 }
 
-std::string init_doc(const std::vector<OptionDescription>& options) {
-  std::string signature = "__init__(self, *";
+std::string function_doc(std::string_view head, const std::vector<OptionDescription>& options, std::string_view returns,
+                         std::string_view summary) {
+  std::string signature = std::string(head) + ", *";
   std::string parameters;
   for (const OptionDescription& option : options) {
     const std::string value = py::cast<std::string>(py::repr(to_python(option.value)));
@@ -90,7 +101,8 @@ std::string init_doc(const std::vector<OptionDescription>& options) {
     }
     parameters += "\n";
   }
-  return signature + ") -> None\n\nParameters\n----------\n" + parameters;
+  const std::string above = summary.empty() ? "" : std::string(summary) + "\n\n";
+  return signature + ") -> " + std::string(returns) + "\n\n" + above + "Parameters\n----------\n" + parameters;
 }
 
 py::list describe(const std::vector<OptionDescription>& options) {

@@ -22,7 +22,12 @@ std::string options_repr(std::string_view name, const std::vector<OptionDescript
                          const std::vector<OptionDescription>& defaults);
 
 /// "__init__(self, *, num_steps: int = 250, ...) -> None" and a NumPy-style parameter list.
-std::string init_doc(const std::vector<OptionDescription>& options);
+///
+/// @param head     what comes before the options: "__init__(self"
+/// @param returns  what comes after: "None"
+/// @param summary  stands above the parameters where there is one
+std::string function_doc(std::string_view head, const std::vector<OptionDescription>& options, std::string_view returns,
+                         std::string_view summary = "");
 
 /// [{name, type, unit, doc, range, choices, default}, ...] for command lines and documentation.
 py::list describe(const std::vector<OptionDescription>& options);

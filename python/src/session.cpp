@@ -46,7 +46,7 @@ void register_session(py::module_& m) {
             .format(self.queries, self.tokens, self.flops, self.seconds, self.peak_bytes);
       });
 
-  py::class_<Session>(m, "Session", R"doc(
+  py::class_<Session> session(m, "Session", R"doc(
 One prompt opened on one system. Belongs to one thread at a time.
 
 Examples
@@ -55,7 +55,22 @@ Examples
 >>> gradient = session.token_gradient(prompt.slot_ids)
 >>> session.losses([prompt.slot_ids, prompt.slot_ids]).shape
 torch.Size([2])
-)doc")
+)doc");
+  {
+    py::options signatures;
+    signatures.disable_function_signatures();
+    session.def(
+        "generate",
+        [](Session& self, const std::string& slot_text, const py::kwargs& options) {
+          const auto parsed = from_keywords<GenerateOptions>(options, "generate");
+          const py::gil_scoped_release no_gil;
+          return self.generate(slot_text, parsed);
+        },
+        function_doc("generate(self, slot_text: str", describe_options(GenerateOptions{}), "Generation",
+                     "The system's answer when the slot holds this text, rendered and tokenized anew.")
+            .c_str());
+  }
+  session
       .def(
           "rebase", [](Session& self, const TokenIds& slot_ids) { self.rebase(slot_ids.tensor); }, py::arg("slot_ids"),
           release, "Make `slot_ids`, `[S]` int64 or a list of int, the text that candidates are variants of.")
@@ -102,18 +117,6 @@ IndexError
           py::arg("slot_ids"), py::arg("loss") = "cross_entropy", py::arg("mellowmax_alpha") = 1.0,
           py::arg("cw_margin") = 1e-3,
           "Gradient `[S, V]` float32 of the loss with respect to a one-hot encoding of the slot `[S]`; rebases to it.")
-      .def(
-          "generate",
-          [](Session& self, const std::string& slot_text, const py::kwargs& options) {
-            const auto parsed = from_keywords<GenerateOptions>(options, "generate");
-            std::vector<int64_t> ids;
-            {
-              const py::gil_scoped_release no_gil;
-              ids = self.generate(slot_text, parsed);
-            }
-            return self.prompt().answer_text(slot_text, ids);
-          },
-          py::arg("slot_text"), "The system's answer when the slot holds this text, rendered and tokenized anew.")
       .def_property_readonly("prompt", &Session::prompt, "The opened prompt.")
       .def_property_readonly(
           "cost", [](const Session& self) { return self.cost(); }, "What this session has spent.");

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from titer._titer import (
         CandidateScorer,
         Cost,
+        Generation,
         Prompt,
         ReferenceScorer,
         Session,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CandidateScorer",
     "Cost",
+    "Generation",
     "Model",
     "Prompt",
     "ReferenceScorer",

@@ -15,6 +15,7 @@ __all__: list[str] = [
     "CausalLM",
     "Cost",
     "GCG",
+    "Generation",
     "Prompt",
     "PromptAttack",
     "ReferenceScorer",
@@ -22,7 +23,7 @@ __all__: list[str] = [
     "System",
     "Tokenizer",
     "build_info",
-    "generate_ids",
+    "generate",
 ]
 
 class Tokenizer:
@@ -176,6 +177,50 @@ class CausalLM:
     def weight_bytes(self) -> int:
         """
         Bytes of all parameters, tied ones once.
+        """
+
+class Generation:
+    """
+    What a model answers to one prompt, and why it ends. ``str()`` gives the text.
+
+    Examples
+    --------
+    >>> answer = titer.generate(model, "Hello", max_new_tokens=4)
+    >>> answer.finish_reason
+    'length'
+    >>> len(answer.ids), len(answer.log_probs)
+    (4, 4)
+    """
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __getstate__(self) -> tuple: ...
+    def __hash__(self) -> int: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, arg0: tuple) -> None: ...
+    def __str__(self) -> str: ...
+    @property
+    def finish_reason(self) -> str:
+        """
+        Why the answer ends: ``stop_token`` (an end-of-sequence token), ``stop_string``, ``length`` (max_new_tokens) or ``context`` (no room in the model's context).
+        """
+    @property
+    def ids(self) -> list[int]:
+        """
+        All generated token ids: the end-of-sequence token, or the one that completed a stop string, is the last where it came.
+        """
+    @property
+    def log_probs(self) -> list[float]:
+        """
+        Natural logarithm of the probability of each id under the model itself: before min_new_tokens, temperature, top_k and top_p change it.
+        """
+    @property
+    def stop_string(self) -> str | None:
+        """
+        The stop string that ended the answer, or None.
+        """
+    @property
+    def text(self) -> str:
+        """
+        The answer without special tokens, cut before the stop string that ended it.
         """
 
 class Prompt:
@@ -338,9 +383,37 @@ class Session:
     >>> session.losses([prompt.slot_ids, prompt.slot_ids]).shape
     torch.Size([2])
     """
-    def generate(self, slot_text: str, **kwargs) -> str:
+    def generate(
+        self,
+        slot_text: str,
+        *,
+        max_new_tokens: int = 64,
+        min_new_tokens: int = 0,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        stop: list[str] = [],
+        seed: int = 0,
+    ) -> Generation:
         """
         The system's answer when the slot holds this text, rendered and tokenized anew.
+
+        Parameters
+        ----------
+        max_new_tokens : int, default 64
+            Most tokens to generate per prompt. Unit: tokens. Must be at least 1.
+        min_new_tokens : int, default 0
+            Tokens that come before an end-of-sequence token may come, or a stop string counts. Unit: tokens. Must be at least 0.
+        temperature : float, default 0.0
+            Divides the logits before sampling; 0 takes the most likely token. Must be at least 0.
+        top_k : int, default 0
+            Samples among that many of the most likely tokens; 0 among all. Unit: tokens. Must be at least 0.
+        top_p : float, default 1.0
+            Samples among the fewest of the most likely tokens that have this probability together, once the temperature and top_k have changed it; 1 among all. Must be greater than 0 and at most 1.
+        stop : list[str], default []
+            Texts that end an answer, which is cut before the first of them.
+        seed : int, default 0
+            Key of the random draws. Must be at least 0.
         """
     def losses(
         self,
@@ -710,11 +783,38 @@ def build_info() -> dict:
     What this extension was built as and for.
     """
 
-def generate_ids(
-    model: CausalLM, prompts: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt]], **kwargs
-) -> list[list[int]]:
+def generate(
+    model: CausalLM,
+    tokenizer: Tokenizer,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int = 64,
+    min_new_tokens: int = 0,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    stop: list[str] = [],
+    seed: int = 0,
+) -> list[Generation]:
     """
-    New token ids for each prompt's ids.
+    Answers to prompts of token ids; use :func:`titer.generate`.
+
+    Parameters
+    ----------
+    max_new_tokens : int, default 64
+        Most tokens to generate per prompt. Unit: tokens. Must be at least 1.
+    min_new_tokens : int, default 0
+        Tokens that come before an end-of-sequence token may come, or a stop string counts. Unit: tokens. Must be at least 0.
+    temperature : float, default 0.0
+        Divides the logits before sampling; 0 takes the most likely token. Must be at least 0.
+    top_k : int, default 0
+        Samples among that many of the most likely tokens; 0 among all. Unit: tokens. Must be at least 0.
+    top_p : float, default 1.0
+        Samples among the fewest of the most likely tokens that have this probability together, once the temperature and top_k have changed it; 1 among all. Must be greater than 0 and at most 1.
+    stop : list[str], default []
+        Texts that end an answer, which is cut before the first of them.
+    seed : int, default 0
+        Key of the random draws. Must be at least 0.
     """
 
 __version__: str = "0.1.0"

@@ -17,5 +17,5 @@ def test_model_neither_says_the_target_nor_is_close_to_it(smollm2_folder: Path) 
     model = titer.load_model(smollm2_folder, dtype="float32")
     prompt = titer.Prompt.from_chat(model, demo["PROMPT"], demo["TARGET"], initial=demo["SLOT"])
     session = titer.System(model).open(prompt)
-    assert not session.generate(demo["SLOT"], max_new_tokens=24).startswith(demo["TARGET"])
+    assert not session.generate(demo["SLOT"], max_new_tokens=24).text.startswith(demo["TARGET"])
     assert session.losses(torch.tensor([prompt.slot_ids])).item() >= 2.0

@@ -32,7 +32,7 @@ def test_python_examples_run(
     matplotlib.use("Agg")
     monkeypatch.setattr(titer.models, "get", lambda name: tiny_folder)
     monkeypatch.chdir(tmp_path)
-    attack, session = blocks("python")
+    attack, session, answers = blocks("python")
     assert "num_steps=250, search_width=512" in attack
     names: dict[str, Any] = {}
     exec(attack.replace("num_steps=250, search_width=512", "num_steps=3, search_width=16"), names)
@@ -41,6 +41,8 @@ def test_python_examples_run(
     exec(session, names)
     assert names["gradient"].shape == (len(names["prompt"].slot_ids), names["model"].vocab_size)
     assert names["losses"][1].item() == pytest.approx(names["result"].loss, abs=1e-5)
+    exec(answers, names)
+    assert [type(answer) for answer in names["answers"]] == [titer.Generation] * 2
 
 
 def test_python_versions_are_those_of_the_package() -> None:

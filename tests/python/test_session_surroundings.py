@@ -20,7 +20,6 @@ import torch
 import titer
 from model_cases import make_module, pair, random_slots, tokenizer
 from test_scorer import open_prompt
-from titer._titer import generate_ids
 
 
 @contextlib.contextmanager
@@ -75,10 +74,10 @@ def assert_same(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None
 def test_modes_of_the_caller_change_nothing(surroundings: str) -> None:
     model = pair("biases").model
     expected = compute(model)
-    text = generate_ids(model, [[3, 4], [5]], max_new_tokens=4, temperature=1.0)
+    answers = titer.generate(model, [[3, 4], [5]], max_new_tokens=4, temperature=1.0)
     with SURROUNDINGS[surroundings]():
         assert_same(compute(model), expected)
-        assert generate_ids(model, [[3, 4], [5]], max_new_tokens=4, temperature=1.0) == text
+        assert titer.generate(model, [[3, 4], [5]], max_new_tokens=4, temperature=1.0) == answers
 
 
 @pytest.mark.parametrize("surroundings", SURROUNDINGS)

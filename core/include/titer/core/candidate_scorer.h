@@ -23,7 +23,7 @@ class TITER_EXPORT CandidateScorer final : public Session {
   void rebase(const at::Tensor& slot_ids) override;
   CandidateScores score(const at::Tensor& candidates, const TargetObjective& objective) override;
   at::Tensor token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) override;
-  std::vector<int64_t> generate(std::string_view slot_text, const GenerateOptions& options) override;
+  Generation generate(std::string_view slot_text, const GenerateOptions& options) override;
 
  private:
   struct Plan;

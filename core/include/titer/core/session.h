@@ -68,9 +68,7 @@ class TITER_EXPORT Session {
   virtual at::Tensor token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) = 0;
 
   /// What the system answers when the slot holds this text: re-rendered and re-tokenised as a whole.
-  ///
-  /// @return ids of the answer, its end-of-sequence token included where it came
-  virtual std::vector<int64_t> generate(std::string_view slot_text, const GenerateOptions& options) = 0;
+  virtual Generation generate(std::string_view slot_text, const GenerateOptions& options) = 0;
 
   /// score with the mean negative log-likelihood (nats) of the target tokens: [B] float32.
   at::Tensor losses(const at::Tensor& candidates) { return score(candidates, {}).loss; }

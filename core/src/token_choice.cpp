@@ -1,0 +1,70 @@
+#include "token_choice.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/argmax.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/tensor.h>
+#include <titer/core/philox.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+namespace titer {
+namespace {
+
+/// Those of the vocabulary, each once.
+std::vector<int64_t> end_ids(const ModelConfig& config) {
+  std::set<int64_t> ids;
+  for (const int64_t id : config.eos_token_ids)
+    if (id >= 0 && id < config.vocab_size) ids.insert(id);
+  return {ids.begin(), ids.end()};
+}
+
+}  // namespace
+
+TokenChoice::TokenChoice(const ModelConfig& config, const GenerateOptions& options)
+    : temperature_(options.temperature),
+      seed_(static_cast<uint64_t>(options.seed)),
+      sampler_(options.top_k, options.top_p) {
+  ends_ = at::tensor(end_ids(config), at::kLong);
+  TORCH_CHECK_VALUE(options.min_new_tokens == 0 || ends_.numel() < config.vocab_size,
+                    "[generate] min_new_tokens must be 0, got ", options.min_new_tokens,
+                    ": every token of this model ends an answer");
+}
+
+ChosenTokens TokenChoice::choose(at::Tensor logits, const std::vector<Draw>& draws) {
+  if (logits.scalar_type() != at::kDouble) logits = logits.to(at::kFloat);
+  const at::Tensor log_probs = at::log_softmax(logits, 1);  // a logit of inf or NaN makes NaN of its whole row
+  TORCH_CHECK_VALUE(!log_probs.select(1, 0).isnan().any().item<bool>(), "[generate] logits are not finite");
+  if (ends_.device() != logits.device()) ends_ = ends_.to(logits.device());
+  for (size_t row = 0; row < draws.size(); ++row) {
+    if (draws[row].may_end || ends_.numel() == 0) continue;
+    logits.select(0, static_cast<int64_t>(row)).index_fill_(0, ends_, -std::numeric_limits<double>::infinity());
+  }
+
+  ChosenTokens chosen;
+  at::Tensor ids;
+  if (temperature_ == 0.0) {
+    ids = logits.argmax(1);  // of several, the first
+    const at::Tensor on_cpu = ids.to(at::kCPU);
+    chosen.ids.assign(on_cpu.const_data_ptr<int64_t>(), on_cpu.const_data_ptr<int64_t>() + on_cpu.numel());
+  } else {
+    for (size_t row = 0; row < draws.size(); ++row)
+      chosen.ids.push_back(sample(logits.select(0, static_cast<int64_t>(row)), draws[row]));
+    ids = at::tensor(chosen.ids, at::kLong).to(logits.device());
+  }
+  const at::Tensor of_ids = log_probs.gather(1, ids.unsqueeze(1)).to(at::kCPU, at::kDouble);
+  chosen.log_probs.assign(of_ids.const_data_ptr<double>(), of_ids.const_data_ptr<double>() + of_ids.numel());
+  return chosen;
+}
+
+int64_t TokenChoice::sample(const at::Tensor& logits, const Draw& draw) {
+  at::Tensor weights = logits.to(logits.options().device(at::kCPU).dtype(at::kDouble), /*non_blocking=*/false,
+                                 /*copy=*/true);
+  weights.sub_(weights.max()).div_(temperature_).exp_();  // the likeliest is 1, whatever the temperature
+  Philox random(seed_, RandomPurpose::kGeneration, static_cast<uint32_t>(draw.position), draw.stream);
+  return sampler_.draw({weights.const_data_ptr<double>(), static_cast<size_t>(weights.numel())}, random.uniform());
+}
+
+}  // namespace titer
