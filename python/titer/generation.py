@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast, overload
 
 from titer import _titer
 from titer import _torch_version as _torch_version  # first: the extension would fail with a missing symbol
 from titer._titer import Generation
 from titer.loading import Model
 
+Conversation: TypeAlias = Sequence[Mapping[str, Any]]
+
 
 @overload
-def generate(
+def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, too: this one comes first
     model: Model,
     prompts: str,
     *,
@@ -27,7 +29,7 @@ def generate(
 @overload
 def generate(
     model: Model,
-    prompts: list[str] | list[list[int]],
+    prompts: Sequence[str | Conversation | Sequence[int]],
     *,
     max_new_tokens: int = ...,
     min_new_tokens: int = ...,
@@ -39,7 +41,7 @@ def generate(
 ) -> list[Generation]: ...
 def generate(
     model: Model,
-    prompts: str | list[str] | list[list[int]],
+    prompts: str | Sequence[str | Conversation | Sequence[int]],
     *,
     max_new_tokens: int = 64,
     min_new_tokens: int = 0,
@@ -55,9 +57,10 @@ def generate(
     ----------
     model : Model
         What answers.
-    prompts : str, list of str or list of list of int
-        A user message, user messages (rendered with the chat template where the model has one), or token ids that are
-        used as they stand.
+    prompts : str or sequence
+        A user message, or several prompts, each of them a user message (rendered with the chat template where the model
+        has one), a conversation (a list of messages with `role` and `content`), or token ids that are used as they
+        stand.
     max_new_tokens : int
         Most tokens per answer.
     min_new_tokens : int
@@ -85,7 +88,8 @@ def generate(
     Raises
     ------
     ValueError
-        If a prompt is empty or longer than the model's context, or an option is out of range.
+        If a prompt is empty or longer than the model's context, the chat template refuses it, or an option is out of
+        range.
     TypeError
         If `stop` holds something else than str.
 
@@ -98,8 +102,8 @@ def generate(
     >>> cut.finish_reason, answer.text.startswith(cut.text)
     ('stop_string', True)
     """
-    batch: list[str] | list[list[int]] = [prompts] if isinstance(prompts, str) else prompts
-    ids = [_encode(model, prompt) if isinstance(prompt, str) else prompt for prompt in batch]
+    batch = [prompts] if isinstance(prompts, str) else prompts
+    ids = [_encode(model, prompt) for prompt in batch]
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": min_new_tokens,
@@ -113,8 +117,13 @@ def generate(
     return answers[0] if isinstance(prompts, str) else answers
 
 
-def _encode(model: Model, message: str) -> list[int]:
-    if model.chat_template is None:
-        return model.tokenizer.encode(message)
-    text = model.chat_template.render_prompt(message)
-    return model.tokenizer.encode(text, add_special_tokens=False)
+def _encode(model: Model, prompt: str | Conversation | Sequence[int]) -> list[int]:
+    is_conversation = not isinstance(prompt, str) and any(isinstance(part, Mapping) for part in prompt)
+    if not isinstance(prompt, str) and not is_conversation:
+        return list(cast("Sequence[int]", prompt))
+    messages = cast("str | Conversation", prompt)
+    if model.chat_template is not None:
+        return model.tokenizer.encode(model.chat_template.render_prompt(messages), add_special_tokens=False)
+    if is_conversation:
+        raise ValueError("[generate] the model has no chat template for a conversation; give it a text")
+    return model.tokenizer.encode(str(messages))

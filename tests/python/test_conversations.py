@@ -191,6 +191,22 @@ def test_an_attack_on_a_conversation_gives_text_that_is_read_as_scored(shape: st
     assert prompt.encode(result.text)[: len(transformers_ids)] == transformers_ids
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_generate_answers_conversations(shape: str) -> None:
+    peer = chat(shape).peer
+    module = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(peer), hidden_size=16, intermediate_size=16, num_hidden_layers=1)
+    )
+    model = titer.load_model(module.eval(), tokenizer=peer)
+    conversations = [[FIRST], [FIRST, REPLY, SECOND]]
+    ids = [model.tokenizer.encode(model.chat_template.render_prompt(turns), False) for turns in conversations]
+    assert titer.generate(model, conversations, max_new_tokens=5) == titer.generate(model, ids, max_new_tokens=5)
+    mixed = titer.generate(model, [FIRST["content"], conversations[1], ids[0]], max_new_tokens=5)
+    assert mixed[0] == mixed[2] == titer.generate(model, FIRST["content"], max_new_tokens=5)
+    with pytest.raises(TypeError, match="message 1 must be a dictionary"):
+        titer.generate(model, [[FIRST, "Hello"]])
+
+
 # ---- models without a template
 
 
@@ -202,3 +218,5 @@ def test_a_base_model_reads_plain_text(tmp_path: Path) -> None:
     assert result.template_hash == ""
     with pytest.raises(ValueError, match=r"no chat template; use Prompt\.from_text"):
         titer.Prompt.from_chat(model, "{slot}", target="x")
+    with pytest.raises(ValueError, match="no chat template for a conversation"):
+        titer.generate(model, [[FIRST]])
