@@ -43,11 +43,8 @@ def without_effort(result: titer.attacks.AttackResult) -> dict[str, Any]:
 def own_answer(folder: Path) -> str:
     """A target that the model says by itself."""
     model = titer.load_model(folder)
-    answer = (
-        titer.System(model)
-        .open(titer.Prompt.from_chat(model, PROMPT, "NO"))
-        .generate("x x x x x x x x x x x x x x x x x x x x")
-    )
+    session = titer.System(model).open(titer.Prompt.from_chat(model, PROMPT, "NO"))
+    answer = session.generate("x x x x x x x x x x x x x x x x x x x x").text
     for length in range(1, len(answer)):
         try:
             titer.Prompt.from_chat(model, PROMPT, answer[:length])

@@ -195,7 +195,9 @@ def test_an_attack_on_a_conversation_gives_text_that_is_read_as_scored(shape: st
 def test_generate_answers_conversations(shape: str) -> None:
     peer = chat(shape).peer
     module = LlamaForCausalLM(
-        LlamaConfig(vocab_size=len(peer), hidden_size=16, intermediate_size=16, num_hidden_layers=1)
+        LlamaConfig(
+            vocab_size=len(peer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+        )
     )
     model = titer.load_model(module.eval(), tokenizer=peer)
     conversations = [[FIRST], [FIRST, REPLY, SECOND]]

@@ -100,6 +100,6 @@ def _require_same_search(checkpoint: Path, options: dict[str, Any], model: Model
     for name, value in asked.items():
         if stored.get(name) != value:
             raise WrongUsageError(
-                f"[checkpoint] it belongs to another search: '{name}' differs; resume with the model, options and prompt "
-                f"it was made with, or remove it ({checkpoint})"
+                f"[checkpoint] it belongs to another search: '{name}' differs; resume with the model, options and "
+                f"prompt it was made with, or remove it ({checkpoint})"
             )
