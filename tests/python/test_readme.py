@@ -32,12 +32,14 @@ def test_python_examples_run(
     matplotlib.use("Agg")
     monkeypatch.setattr(titer.models, "get", lambda name: tiny_folder)
     monkeypatch.chdir(tmp_path)
-    attack, session, answers = blocks("python")
+    attack, conversation, session, answers = blocks("python")
     assert "num_steps=250, search_width=512" in attack
     names: dict[str, Any] = {}
     exec(attack.replace("num_steps=250, search_width=512", "num_steps=3, search_width=16"), names)
     assert len(capsys.readouterr().out.splitlines()) == len(names["result"].steps) == 3
     assert sorted(file.name for file in tmp_path.iterdir()) == ["result.json", "run.ckpt"]
+    exec(conversation, names)
+    assert names["in_conversation"].valid(names["in_conversation"].slot_ids)
     exec(session, names)
     assert names["gradient"].shape == (len(names["prompt"].slot_ids), names["model"].vocab_size)
     assert names["losses"][1].item() == pytest.approx(names["result"].loss, abs=1e-5)
