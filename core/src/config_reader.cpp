@@ -21,7 +21,7 @@ std::string shown(const json& value) { return escape_for_message(value.dump(), 8
 
 void ConfigReader::fail(std::string_view key, const std::string& message) const {
   throw std::invalid_argument("[load_model] '" + prefix_ + std::string(key) + "' " + message + " (" +
-                              std::string(origin_) + ")");
+                              escape_for_message(origin_, 1024) + ")");
 }
 
 bool ConfigReader::has(std::string_view key) const { return object_.contains(key); }

@@ -66,9 +66,13 @@ std::shared_ptr<const CausalLM> load_model(const std::string& folder, std::optio
     at::Tensor tensor = tensor_in_file(*stored);
     return tensor.to(device, dtype.value_or(tensor.scalar_type()));
   };
-  auto model = std::make_shared<const CausalLM>(config, source);
-  if (check_finite) model->check_finite();
-  return model;
+  try {
+    auto model = std::make_shared<const CausalLM>(config, source);
+    if (check_finite) model->check_finite();
+    return model;
+  } catch (const c10::ValueError& error) {  // it names the weight, which is all that is known there
+    TORCH_CHECK_VALUE(false, error.what_without_backtrace(), " (", folder, ")");
+  }
 }
 
 }  // namespace titer

@@ -2,6 +2,7 @@
 #include <titer/core/model_config.h>
 
 #include <titer/core/atomic_file.h>
+#include <titer/core/folder_file.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -166,6 +167,13 @@ void refuse_the_rest(const ConfigReader& config, const Family& family) {
     config.fail("attn_logit_softcapping", "is set, which is not supported for this family");
 }
 
+json parse_object(std::string_view text, std::string_view origin) {
+  json root = parse_json(text, origin);
+  if (!root.is_object())
+    throw std::invalid_argument("[load_model] expected a JSON object (" + escape_for_message(origin, 1024) + ")");
+  return root;
+}
+
 std::optional<double> soft_cap(const ConfigReader& config, std::string_view key, std::optional<double> fallback) {
   if (!config.has(key)) return fallback;
   return config.find(key) == nullptr ? std::nullopt : std::optional(config.positive(key));
@@ -174,9 +182,7 @@ std::optional<double> soft_cap(const ConfigReader& config, std::string_view key,
 }  // namespace
 
 ModelConfig parse_model_config(std::string_view text, std::string_view origin) {
-  const json root = parse_json(text, origin);
-  if (!root.is_object())
-    throw std::invalid_argument("[load_model] expected a JSON object (" + std::string(origin) + ")");
+  const json root = parse_object(text, origin);
   const ConfigReader config(root, origin);
 
   ModelConfig out;
@@ -210,14 +216,13 @@ ModelConfig parse_model_config(std::string_view text, std::string_view origin) {
 }
 
 ModelConfig read_model_config(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / "config.json";
+  const std::filesystem::path path = folder_file(folder, "config.json");
   ModelConfig out = parse_model_config(read_file(path, kMaxConfigBytes), path.string());
-  const std::filesystem::path generation = folder / "generation_config.json";
-  if (std::filesystem::exists(generation)) {
-    const std::string origin = generation.string();
-    const json root = parse_json(read_file(generation, kMaxConfigBytes), origin);
-    if (root.is_object())
-      if (auto ids = ConfigReader(root, origin).ids("eos_token_id"); !ids.empty()) out.eos_token_ids = std::move(ids);
+  constexpr const char* kGeneration = "generation_config.json";
+  if (const auto text = read_folder_file(folder, kGeneration, kMaxConfigBytes)) {
+    const std::string origin = (folder / kGeneration).string();
+    const json root = parse_object(*text, origin);
+    if (auto ids = ConfigReader(root, origin).ids("eos_token_id"); !ids.empty()) out.eos_token_ids = std::move(ids);
   }
   return out;
 }

@@ -16,10 +16,10 @@
 #include <utility>
 
 #include "file_descriptor.h"
-#include "folder_file.h"
 #include "json.h"
 #include "quote.h"
 #include "stored_layout.h"
+#include "titer/core/folder_file.h"
 
 namespace titer {
 
@@ -34,6 +34,33 @@ constexpr std::size_t kMaxIndexBytes = kMaxHeaderBytes;
 
 [[noreturn]] void fail(std::string_view origin, const std::string& what) {
   throw std::invalid_argument("[safetensors] " + what + " (" + escape_for_message(origin, 1024) + ")");
+}
+
+/// What a file that is not safetensors may be instead, by its first bytes; empty if they are unknown.
+std::string what_it_looks_like(std::span<const std::byte> contents) {
+  constexpr std::pair<std::string_view, std::string_view> kStarts[] = {
+      {"PK\x03\x04", "a zip archive, as torch.save writes it"},
+      {"\x80\x02", "a pickle"},
+      {"\x80\x03", "a pickle"},
+      {"\x80\x04", "a pickle"},
+      {"\x80\x05", "a pickle"},
+      {"GGUF", "a GGUF file"},
+      {"\x89HDF\r\n", "an HDF5 file"},
+      {"\x93NUMPY", "a NumPy array"},
+      {"\x1f\x8b", "a gzip archive"},
+      {"\x28\xb5\x2f\xfd", "a Zstandard archive"},
+      {"\x7f"
+       "ELF",
+       "a program"},
+      {"version https://git-lfs", "a Git LFS pointer, in whose place the file has to be downloaded"},
+      {"<", "a web page"},
+      {"{", "JSON"},
+  };
+  const std::string_view start(reinterpret_cast<const char*>(contents.data()), contents.size());
+  for (const auto& [bytes, kind] : kStarts) {
+    if (start.starts_with(bytes)) return "; it looks like " + std::string(kind);
+  }
+  return "";
 }
 
 /// Maps a whole regular file; the pointer unmaps it.
@@ -142,19 +169,20 @@ SafetensorsFile::SafetensorsFile(std::shared_ptr<const void> storage, std::span<
 }
 
 void SafetensorsFile::parse(const std::shared_ptr<const void>& storage, std::span<const std::byte> contents) {
+  const std::string looks = what_it_looks_like(contents);
   const std::string file_bytes = "the file has " + std::to_string(contents.size());
   if (contents.size() < sizeof(std::uint64_t)) {
-    fail(origin_, "expected at least 8 bytes, " + file_bytes + "; it is truncated or not safetensors");
+    fail(origin_, "expected at least 8 bytes, " + file_bytes + "; it is truncated or not safetensors" + looks);
   }
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, contents.data(), sizeof header_bytes);
   contents = contents.subspan(sizeof header_bytes);
   const std::string header_says = "header says " + std::to_string(header_bytes) + " bytes, ";
   if (header_bytes > contents.size()) {
-    fail(origin_, header_says + file_bytes + "; it is truncated or not safetensors");
+    fail(origin_, header_says + file_bytes + "; it is truncated or not safetensors" + looks);
   }
   if (header_bytes > kMaxHeaderBytes) {
-    fail(origin_, header_says + "the limit is " + std::to_string(kMaxHeaderBytes));
+    fail(origin_, header_says + "the limit is " + std::to_string(kMaxHeaderBytes) + looks);
   }
   const std::string_view text(reinterpret_cast<const char*>(contents.data()), header_bytes);
   const auto data = contents.subspan(header_bytes);
@@ -212,13 +240,13 @@ SafetensorsFolder::SafetensorsFolder(const std::filesystem::path& folder) : fold
     const int error = std::filesystem::exists(folder_) ? ENOTDIR : ENOENT;
     throw std::system_error(error, std::generic_category(), escape_for_message(folder_.string(), 1024));
   }
-  if (std::filesystem::exists(folder_ / kSingle)) {
+  if (has_entry(folder_, kSingle)) {
     tensors_ = SafetensorsFile(folder_file(folder_, kSingle)).tensors();
-  } else if (std::filesystem::exists(folder_ / kIndex)) {
+  } else if (has_entry(folder_, kIndex)) {
     open_shards(folder_file(folder_, kIndex));
   } else {
-    const bool has_pickle = std::filesystem::exists(folder_ / "pytorch_model.bin") ||
-                            std::filesystem::exists(folder_ / "pytorch_model.bin.index.json");
+    const bool has_pickle =
+        has_entry(folder_, "pytorch_model.bin") || has_entry(folder_, "pytorch_model.bin.index.json");
     fail(folder_.string(), std::string("expected ") + kSingle + " or " + kIndex + ", the folder has neither" +
                                (has_pickle ? "; pickle files are not read, convert them to safetensors" : ""));
   }
@@ -230,15 +258,20 @@ void SafetensorsFolder::open_shards(const std::filesystem::path& index_path) {
   const auto weight_map = index.is_object() ? index.find("weight_map") : index.end();
   if (weight_map == index.end() || !weight_map->is_object()) fail(origin, "expected an object 'weight_map'");
 
-  std::map<std::string, SafetensorsFile> shards;
+  std::map<std::string, const SafetensorsFile*> shards;
+  std::map<std::filesystem::path, SafetensorsFile> files;  // many links to one large file must not each cost its header
   for (const auto& [name, value] : weight_map->items()) {
     if (!value.is_string()) fail(origin, "weight_map " + quote(name) + " must be the name of a file");
     const auto& shard_name = value.get_ref<const std::string&>();
-    auto shard = shards.find(shard_name);
-    if (shard == shards.end()) {
-      shard = shards.emplace(shard_name, SafetensorsFile(folder_file(folder_, shard_name))).first;
+    const auto [shard, is_new] = shards.try_emplace(shard_name, nullptr);
+    if (is_new) {
+      const auto path = folder_file(folder_, shard_name);
+      const auto target = std::filesystem::canonical(path);
+      auto file = files.find(target);
+      if (file == files.end()) file = files.emplace(target, SafetensorsFile(path)).first;
+      shard->second = &file->second;
     }
-    const StoredTensor* tensor = shard->second.find(name);
+    const StoredTensor* tensor = shard->second->find(name);
     if (tensor == nullptr) {
       fail(origin, "tensor " + quote(name) + " is not in the shard " + quote(shard_name) + " that the index names");
     }

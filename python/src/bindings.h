@@ -8,6 +8,7 @@ namespace titer::python {
 namespace py = pybind11;
 
 void register_errors(py::module_& m);
+void register_files(py::module_& m);
 void register_tokenizer(py::module_& m);
 void register_model(py::module_& m);
 void register_generation(py::module_& m);

@@ -4,6 +4,7 @@ PYBIND11_MODULE(_titer, m) {
   m.doc() = "Compiled core of titer.";
   using namespace titer::python;
   register_errors(m);
+  register_files(m);
   register_tokenizer(m);
   register_model(m);
   register_generation(m);

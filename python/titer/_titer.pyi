@@ -5,6 +5,7 @@ Compiled core of titer.
 from __future__ import annotations
 import collections.abc
 import os
+import pathlib
 import torch
 import typing
 
@@ -24,6 +25,10 @@ __all__: list[str] = [
     "Tokenizer",
     "build_info",
     "generate",
+    "folder_file",
+    "generate_ids",
+    "read_folder_file",
+    "read_folder_json",
 ]
 
 class Tokenizer:
@@ -796,6 +801,14 @@ def generate(
     stop: list[str] = [],
     seed: int = 0,
 ) -> list[Generation]:
+def folder_file(folder: os.PathLike | str | bytes, name: str) -> pathlib.Path:
+    """
+    Path of a file of a model folder, if it does not lead out of it.
+    """
+
+def generate_ids(
+    model: CausalLM, prompts: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt]], **kwargs
+) -> list[list[int]]:
     """
     Answers to prompts of token ids; use :func:`titer.generate`.
 
@@ -815,6 +828,21 @@ def generate(
         Texts that end an answer, which is cut before the first of them.
     seed : int, default 0
         Key of the random draws. Must be at least 0.
+    """
+
+def read_folder_file(folder: os.PathLike | str | bytes, name: str, max_bytes: typing.SupportsInt) -> bytes | None:
+    """
+    Content of such a file, None if there is none.
+    """
+
+def read_folder_json(
+    folder: os.PathLike | str | bytes,
+    name: str,
+    max_bytes: typing.SupportsInt,
+    without: collections.abc.Sequence[str] = [],
+) -> str | None:
+    """
+    A JSON object from such a file as text that every parser reads alike, None if there is none.
     """
 
 __version__: str = "0.1.0"
