@@ -1,7 +1,7 @@
 """Renders messages with a model's own chat template, and names the template by its hash.
 
-Rendering is `apply_chat_template` of transformers with its sandbox. A template needs no vocabulary, so a folder is
-rendered by a bare tokenizer object that holds only the template and the special tokens it names.
+Rendering is what `apply_chat_template` of transformers does, in a process of its own with limits: a template may come
+from a stranger. It needs no vocabulary, only the template and the special tokens that it names.
 """
 
 from __future__ import annotations
@@ -11,12 +11,19 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from titer._titer import folder_file, read_folder_file, read_folder_json
+from titer.template_process import TemplateProcess
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_CONFIG_FILE = "tokenizer_config.json"
+_TEMPLATE_FILE = "chat_template.jinja"
+_MAX_BYTES = 8 << 20  # of each; the longest templates have some 50 KB, Gemma's configuration has 1.2 MB
+_PROCESS = TemplateProcess()
 
 _TOKEN_VARIABLE = re.compile(r"\b\w+_token\b")  # bos_token, eos_token and what models add, e.g. image_token
 _ANSWER = "\ue000answer\ue001"  # stands in for an answer: private-use characters, which no template writes
@@ -35,14 +42,10 @@ class ChatTemplate:
     64
     """
 
-    def __init__(self, make_tokenizer: Callable[[], PreTrainedTokenizerBase], text: str) -> None:
-        self._make_tokenizer = make_tokenizer
+    def __init__(self, text: str, special_tokens: Mapping[str, Any], origin: str) -> None:
         self._text = text
-
-    @cached_property
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        """What renders, made at the first use: importing transformers takes longer than loading a small model."""
-        return self._make_tokenizer()
+        self._special_tokens = dict(special_tokens)
+        self._origin = origin
 
     @classmethod
     def from_folder(cls, path: str | os.PathLike[str]) -> ChatTemplate | None:
@@ -66,26 +69,17 @@ class ChatTemplate:
         folder = Path(path)
         if not folder.is_dir():
             raise FileNotFoundError(f"[chat] expected a model folder, found none ({folder})")
-        config_file = folder / "tokenizer_config.json"
-        config = _read_config(config_file) if config_file.is_file() else {}
-        text = _template_text(folder, config)
+        config_text = read_folder_json(folder, _CONFIG_FILE, _MAX_BYTES)
+        config = {} if config_text is None else json.loads(config_text)
+        text, file = _template_text(folder, config)
         if text is None:
             return None
         tokens = {name: _content(config.get(name)) for name in set(_TOKEN_VARIABLE.findall(text))}
-        legacy_tokens = "added_tokens_decoder" not in config and (folder / "special_tokens_map.json").is_file()
+        legacy_tokens = "added_tokens_decoder" not in config and (folder / "special_tokens_map.json").exists()
         if None in tokens.values() or (tokens and legacy_tokens):
             # The value comes from the tokenizer's class or other files; only loading it tells.
-            from transformers import AutoTokenizer
-
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            except Exception as error:  # of any class: every kind of tokenizer has its own loader
-                raise ValueError(
-                    f"[chat] the chat template names special tokens that only the tokenizer tells, and transformers "
-                    f"cannot load that: {error} ({folder})"
-                ) from error
-            return cls(lambda: tokenizer, text)
-        return cls(lambda: _bare_tokenizer(tokens), text)
+            return cls(text, _loaded_special_tokens(folder), str(file))
+        return cls(text, tokens, str(file))
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
@@ -98,7 +92,7 @@ class ChatTemplate:
         """
         if not tokenizer.chat_template:
             raise ValueError("[chat] the tokenizer has no chat template; use a prompt made of plain text")
-        return cls(lambda: tokenizer, tokenizer.get_chat_template())
+        return cls(tokenizer.get_chat_template(), tokenizer.special_tokens_map, type(tokenizer).__name__)
 
     @property
     def text(self) -> str:
@@ -123,20 +117,25 @@ class ChatTemplate:
         Raises
         ------
         ValueError
-            If there are no messages, or the template refuses them (for example roles that do not alternate).
+            If there are no messages, or the template refuses them (for example roles that do not alternate), fails, or
+            takes more than 5 s of processor time or 64 MiB + 16 times the length of template and messages in memory.
         """
-        from jinja2 import TemplateError
-
+        if not messages:
+            raise ValueError("[chat] expected at least one message, got an empty conversation")
         try:
-            rendered = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                chat_template=self._text,
+            rendered = _PROCESS.ask(
+                "render",
+                template=self._text,
+                special_tokens=self._special_tokens,
+                messages=[dict(message) for message in messages],
                 add_generation_prompt=add_generation_prompt,
-                tokenize=False,
             )
-        except TemplateError as error:
-            raise ValueError(f"[chat] the chat template refused the messages: {error}") from error
-        return str(rendered)
+        except ValueError as error:
+            raise ValueError(f"[chat] the chat template cannot render the messages: {error} ({self._origin})") from None
+        text = str(rendered)
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(f"[chat] the chat template wrote a lone surrogate, which is no character ({self._origin})")
+        return text
 
     def render_prompt(self, messages: str | Sequence[Mapping[str, Any]]) -> str:
         """Return the text that the model reads up to where it answers.
@@ -237,45 +236,43 @@ def _replace(content: Any, slot: str, text: str) -> Any:
     return [_replace(part, slot, text) for part in content] if isinstance(content, list) else content
 
 
-def _bare_tokenizer(tokens: Mapping[str, str | None]) -> PreTrainedTokenizerBase:
-    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-
-    return PreTrainedTokenizerBase(**tokens)
-
-
-def _template_text(folder: Path, config: Mapping[str, Any]) -> str | None:
-    file = folder / "chat_template.jinja"
-    if file.is_file():
+def _template_text(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, Path]:
+    """Return the template and the file that states it."""
+    file = folder / _TEMPLATE_FILE
+    content = read_folder_file(folder, _TEMPLATE_FILE, _MAX_BYTES)
+    if content is not None:
         try:
-            return file.read_text(encoding="utf-8")
+            return content.decode(), file
         except UnicodeDecodeError as error:
             raise ValueError(f"[chat] not valid UTF-8: {error} ({file})") from error
-    template = config.get("chat_template")
+    template, file = config.get("chat_template"), folder / _CONFIG_FILE
     if not template:
-        return None
-    config_file = folder / "tokenizer_config.json"
+        return None, file
     if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
-        named = {entry.get("name"): entry.get("template") for entry in template}
+        named = {str(entry.get("name"))[:40]: entry.get("template") for entry in template}
         if "default" not in named:
-            names = ", ".join(str(name) for name in named)
-            raise ValueError(f"[chat] expected a chat template called default, got {names} ({config_file})")
+            raise ValueError(f"[chat] expected a chat template called default, got {list(named)[:8]} ({file})")
         template = named["default"]
     if not isinstance(template, str):
         raise ValueError(
-            f"[chat] 'chat_template' must be a text or a list of named texts, got {type(template).__name__} "
-            f"({config_file})"
+            f"[chat] 'chat_template' must be a text or a list of named texts, got {type(template).__name__} ({file})"
         )
-    return template
+    return template, file
 
 
-def _read_config(file: Path) -> dict[str, Any]:
+def _loaded_special_tokens(folder: Path) -> Mapping[str, Any]:
+    """Return the special tokens that transformers finds in a folder once it loads the tokenizer."""
+    for entry in folder.iterdir():
+        if not folder_file(folder, entry.name).is_file() and not entry.is_dir():
+            raise ValueError(f"[chat] expected regular files in the folder, got a device, pipe or socket ({entry})")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # malformed UTF-8 included
-        raise ValueError(f"[chat] not valid JSON: {error} ({file})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"[chat] expected a JSON object, got {type(content).__name__} ({file})")
-    return content
+        tokens: Mapping[str, Any] = _PROCESS.ask("special_tokens", folder=str(folder))
+    except ValueError as error:
+        raise ValueError(
+            f"[chat] the chat template names special tokens that only the tokenizer tells, and transformers cannot "
+            f"load that: {error} ({folder})"
+        ) from None
+    return tokens
 
 
 def _content(token: Any) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from titer import _torch_version as _torch_version  # first: the extension would fail with a missing symbol
-from titer._titer import CausalLM, Tokenizer, build_info
+from titer._titer import CausalLM, Tokenizer, build_info, folder_file
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +114,8 @@ def _load_folder(path: Path, tokenizer: Any, dtype: str | None, device: str, che
     require_backend(device)
     model = Model(str(path), dtype=dtype, device=device, check_finite=check_finite)
     model.path = path
-    _attach_tokenizer(model, path / "tokenizer.json" if tokenizer is None else tokenizer, template_folder=path)
+    own = folder_file(path, "tokenizer.json") if tokenizer is None else tokenizer
+    _attach_tokenizer(model, own, template_folder=path)
     return model
 
 

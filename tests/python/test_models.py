@@ -261,7 +261,7 @@ def test_show_reports_what_is_broken(tmp_path: Path) -> None:
         models.show(folder)
     for content in ("{", "[]", "\xff"):
         (folder / "config.json").write_text(content, encoding="latin-1")
-        with pytest.raises(ValueError, match=r"\[models\].*config\.json"):
+        with pytest.raises(ValueError, match=r"\[json\].*config\.json"):
             models.show(folder)
 
 
