@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from titer.models.gguf_metadata import shown
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -46,15 +48,19 @@ class Architecture:
         Makes `config.json`, token ids left out. It refuses what it cannot express.
     norms
         The normalisations of a layer by their GGUF names.
-    restored
-        Undoes what llama.cpp changes in a tensor: takes its Hugging Face name, its values and the configuration.
+    row_order
+        Where llama.cpp has moved rows: takes a Hugging Face name and the configuration and returns, for each row of the
+        file, which one it is; None where rows are in order.
+    norm_shift
+        What the file has added to the weights of norms.
     in_config
         Tensors that `config` has expressed, so that they are not weights.
     """
 
     config: Callable[[GgufFile], dict[str, Any]]
     norms: Mapping[str, Norm]
-    restored: Callable[[str, NDArray[np.float32], Mapping[str, Any]], NDArray[np.float32]]
+    row_order: Callable[[str, Mapping[str, Any]], NDArray[np.int64] | None] = lambda name, config: None
+    norm_shift: float = 0.0
     in_config: frozenset[str] = frozenset()
 
     def weight_name(self, name: str) -> str | None:
@@ -101,29 +107,35 @@ class Architecture:
 
 def sizes(file: GgufFile) -> dict[str, Any]:
     """Return the configuration keys that every architecture takes from the file in the same way."""
-    if "token_embd.weight" not in file.tensors:
-        raise file.refuse("token_embd.weight is missing")
-    hidden, heads = file.value("embedding_length"), file.value("attention.head_count")
-    head_dim = file.value("attention.key_length", hidden // heads)
-    others = (file.value("rope.dimension_count", head_dim), file.value("attention.value_length", head_dim))
+    embedding = file.tensors.get("token_embd.weight")
+    if embedding is None or len(embedding.shape) != 2:
+        raise file.refuse("token_embd.weight is missing or no matrix")
+    hidden, heads = file.size("embedding_length"), file.size("attention.head_count")
+    head_dim = file.size("attention.key_length", max(hidden // heads, 1))
+    others = (file.size("rope.dimension_count", head_dim), file.size("attention.value_length", head_dim))
     if others != (head_dim, head_dim):
         raise file.refuse("rotary, key and value dimensions differ, which is not supported")
+    if head_dim % 2:
+        raise file.refuse(f"a head has {head_dim} dimensions, expected an even number")
+    layers = file.size("block_count")
+    if layers * len(_LINEARS) > len(file.tensors):  # before anything is made for each of them
+        raise file.refuse(f"{file.architecture}.block_count is {layers}, but there are {len(file.tensors)} tensors")
     return {
-        "vocab_size": int(file.tensors["token_embd.weight"].shape[1]),
+        "vocab_size": embedding.shape[0],
         "hidden_size": hidden,
-        "intermediate_size": file.value("feed_forward_length"),
-        "num_hidden_layers": file.value("block_count"),
+        "intermediate_size": file.size("feed_forward_length"),
+        "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": file.value("attention.head_count_kv", heads),
+        "num_key_value_heads": file.size("attention.head_count_kv", heads),
         "head_dim": head_dim,
     }
 
 
 def linear_rope_factor(file: GgufFile) -> float | None:
     """Return by how much positions are stretched, None if they are not; other scalings are refused."""
-    scaling = file.value("rope.scaling.type", "none")
+    scaling = file.text("rope.scaling.type", "none")
     if scaling == "none":
         return None
     if scaling != "linear":
-        raise file.refuse(f"{file.architecture}.rope.scaling.type is {scaling!r}; supported: none, linear")
-    return float(file.value("rope.scaling.factor"))
+        raise file.refuse(f"{file.architecture}.rope.scaling.type is {shown(scaling)}; supported: none, linear")
+    return file.number("rope.scaling.factor")

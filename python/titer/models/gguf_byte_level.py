@@ -6,14 +6,14 @@ text, but other token ids than the model was trained on, so only names whose spl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
-from titer.models.gguf_vocabulary import TokenType, Vocabulary, read_list, read_vocabulary
+from titer.models.gguf_metadata import Metadata, shown
+from titer.models.gguf_vocabulary import TokenType, Vocabulary, read_vocabulary
 
 _TOKEN_TYPES = {TokenType.NORMAL, TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNUSED}
 
@@ -49,25 +49,30 @@ _SPLITTINGS = {
 }
 
 
-def byte_level_tokenizer(metadata: Mapping[str, Any], *, origin: str) -> tuple[Tokenizer, Vocabulary]:
+def byte_level_tokenizer(metadata: Metadata) -> tuple[Tokenizer, Vocabulary]:
     """Build the tokenizer up to its added tokens."""
-    name = metadata.get("tokenizer.ggml.pre")
+    name = metadata.text("tokenizer.ggml.pre", None)
     if name not in _SPLITTINGS:
         known = ", ".join(sorted(_SPLITTINGS))
-        raise ValueError(
-            f"[gguf] tokenizer.ggml.pre is {name!r}, whose splitting rule is not known here; supported: {known}. "
-            f"Take the model as a Hugging Face folder instead ({origin})"
+        raise metadata.refuse(
+            f"tokenizer.ggml.pre is {shown(name)}, whose splitting rule is not known here; supported: {known}. "
+            "Take the model as a Hugging Face folder instead"
         )
-    if metadata.get("tokenizer.ggml.add_space_prefix", False):
-        raise ValueError(f"[gguf] tokenizer.ggml.add_space_prefix is not supported with byte-level BPE ({origin})")
-    vocabulary = read_vocabulary(metadata, _TOKEN_TYPES, model="byte-level BPE", origin=origin)
-    merges = [tuple(merge.split(" ")) for merge in read_list(metadata, "tokenizer.ggml.merges", origin=origin)]
+    if metadata.flag("tokenizer.ggml.add_space_prefix", False):
+        raise metadata.refuse("tokenizer.ggml.add_space_prefix is not supported with byte-level BPE")
+    vocabulary = read_vocabulary(metadata, _TOKEN_TYPES, model="byte-level BPE")
+    merges = []
+    for line in metadata.texts("tokenizer.ggml.merges"):
+        left, _, right = line.partition(" ")
+        if not left or not right or " " in right:
+            raise metadata.refuse(f"the merge {shown(line)} is not two tokens with a space between them")
+        merges.append((left, right))
 
     splitting = _SPLITTINGS[name]
     try:
         tokenizer = Tokenizer(BPE(vocab=vocabulary.ids, merges=merges, ignore_merges=splitting.ignore_merges))
     except Exception as error:  # tokenizers raises plain Exception
-        raise ValueError(f"[gguf] the merges do not fit the vocabulary: {error} ({origin})") from error
+        raise metadata.refuse(f"the merges do not fit the vocabulary: {shown(str(error))}") from error
     tokenizer.pre_tokenizer = splitting.pre_tokenizer()
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer, vocabulary

@@ -1,6 +1,6 @@
 """Converts a GGUF file into a Hugging Face folder.
 
-Quantised tensors are de-quantised one at a time with the `gguf` package and stored as bfloat16. What sets the known
+Quantised tensors are de-quantised a part at a time with the `gguf` package and stored as bfloat16. What sets the known
 architectures apart is in one file each.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from titer.models.gguf_file import GgufFile
 from titer.models.gguf_gemma3 import GEMMA3
 from titer.models.gguf_llama import LLAMA
+from titer.models.gguf_metadata import shown
 from titer.models.gguf_tokenizer import read_tokenizer
 
 if TYPE_CHECKING:
@@ -58,17 +59,17 @@ def convert_gguf(
     file = GgufFile(source)
     if file.architecture not in _ARCHITECTURES:
         known = ", ".join(repr(name) for name in _ARCHITECTURES)
-        raise file.refuse(f"general.architecture is {file.architecture!r}; supported: {known}")
+        raise file.refuse(f"general.architecture is {shown(file.architecture)}; supported: {known}")
     architecture = _ARCHITECTURES[file.architecture]
     config = architecture.config(file)
-    tokenizer = read_tokenizer(file.metadata, origin=file.origin)
+    tokenizer = read_tokenizer(file.metadata.pairs, origin=file.metadata.origin)
     if (tokens := tokenizer.tokenizer.get_vocab_size()) > config["vocab_size"]:
         raise file.refuse(f"{tokens} tokens but {config['vocab_size']} embedding rows")
     weights = _weights(file, architecture, config, progress)
 
     config |= {"eos_token_id": _one_or_list(tokenizer.end_ids)}
     for role, key in (("bos", "bos_token_id"), ("padding", "pad_token_id")):
-        config[key] = file.metadata.get(f"tokenizer.ggml.{role}_token_id")
+        config[key] = file.metadata.token_id(role, tokens)
     special_ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", special_ids)
@@ -85,9 +86,9 @@ def convert_gguf(
         folder / "titer.json",
         {
             "source": provenance,
-            "name": file.metadata.get("general.name"),
-            "license": file.metadata.get("general.license"),
-            "tensor_types": sorted({tensor.tensor_type.name for tensor in file.tensors.values()}),
+            "name": file.metadata.text("general.name", None),
+            "license": file.metadata.text("general.license", None),
+            "tensor_types": sorted({tensor.type.name for tensor in file.tensors.values()}),
             "converter_version": CONVERTER_VERSION,
         },
     )
@@ -97,8 +98,6 @@ def _weights(
     file: GgufFile, architecture: Architecture, config: dict[str, Any], progress: Progress
 ) -> dict[str, torch.Tensor]:
     """Return the tensors of the file by Hugging Face name; every weight of the model must be there, and no other."""
-    import torch
-
     weights: dict[str, torch.Tensor] = {}
     shapes = architecture.shapes(config)
     for done, gguf_name in enumerate(file.tensors):
@@ -107,18 +106,38 @@ def _weights(
             continue
         name = architecture.weight_name(gguf_name)
         if name is None:
-            raise file.refuse(f"tensor {gguf_name} has no place in a {file.architecture} model")
-        values = file.dequantised(gguf_name)
-        if tuple(values.shape) != shapes.pop(name, None):
-            raise file.refuse(f"tensor {gguf_name} of shape {list(values.shape)} does not fit")
-        values = architecture.restored(name, values, config)
-        weights[name] = torch.from_numpy(values.copy()).to(torch.bfloat16)
-        if not torch.isfinite(weights[name]).all():
-            raise file.refuse(f"tensor {gguf_name} holds values that are not finite")
+            raise file.refuse(f"tensor {shown(gguf_name)} has no place in a {file.architecture} model")
+        shape = file.tensors[gguf_name].shape
+        if shape != shapes.pop(name, None):
+            raise file.refuse(f"tensor {shown(gguf_name)} of shape {list(shape)} does not fit")
+        weights[name] = _weight(file, gguf_name, architecture, name, config)
     if shapes:
         raise file.refuse(f"{len(shapes)} tensors are missing, the first is {next(iter(shapes))}")
     progress(len(file.tensors), len(file.tensors))
     return weights
+
+
+def _weight(
+    file: GgufFile, gguf_name: str, architecture: Architecture, name: str, config: dict[str, Any]
+) -> torch.Tensor:
+    """Return a tensor as bfloat16. Only a part of it is ever there as float32."""
+    import torch
+
+    weight = torch.empty(file.tensors[gguf_name].shape, dtype=torch.bfloat16)
+    matrix = weight.view(-1, weight.shape[-1])
+    order = architecture.row_order(name, config)
+    shift = architecture.norm_shift if name.endswith("norm.weight") else 0.0
+    for rows, columns, values in file.parts(gguf_name):
+        part = torch.from_numpy(values - values.dtype.type(shift)).to(torch.bfloat16)
+        if not torch.isfinite(part).all():
+            raise file.refuse(f"tensor {shown(gguf_name)} holds values that are not finite")
+        if order is None:
+            matrix[rows, columns] = part
+        elif weight.dim() == 1:  # a bias
+            matrix[0, order[columns]] = part[0]
+        else:
+            matrix[order[rows], columns] = part
+    return weight
 
 
 def _one_or_list(ids: list[int]) -> int | list[int] | None:

@@ -1,18 +1,21 @@
-"""Reads a GGUF file: its key-value pairs and its tensors, which are de-quantised one at a time."""
+"""Reads a GGUF file: its key-value pairs and its tensors, which are de-quantised a part at a time."""
 
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
+import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from titer.models.gguf_header import read_header
+from titer.models.gguf_metadata import Metadata, shown
 
 if TYPE_CHECKING:
     import numpy as np
-    from gguf import GGUFReader
     from numpy.typing import NDArray
 
-_REQUIRED = object()
+_PART = 1 << 20  # values; a multiple of every type's block
 
 
 class GgufFile:
@@ -20,12 +23,12 @@ class GgufFile:
 
     Attributes
     ----------
-    origin
-        Name of the file, for messages.
     metadata
         Key-value pairs of the header.
+    architecture
+        The family of the model, which also starts the names of its own keys.
     tensors
-        Tensors of the `gguf` package by name, in the order of the file; nothing of them is read yet.
+        Tensors by name, in the order of the file; nothing of them is read yet.
 
     Raises
     ------
@@ -36,46 +39,76 @@ class GgufFile:
     """
 
     def __init__(self, source: Path) -> None:
-        reader = _open(source)
-        self.origin = source.name
-        self.metadata: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
-        self.tensors: dict[str, Any] = {tensor.name: tensor for tensor in reader.tensors}
-        if (count := self.metadata.get("split.count", 1)) > 1:
-            raise ValueError(f"[gguf] the model is split over {count} files; merge them first ({self.origin})")
+        self.metadata = Metadata({}, source.name)
+        self._data = _mapped(source)
+        self.metadata.pairs, self.tensors = read_header(self._data, self.refuse)
+        if (count := self.metadata.size("split.count", 1)) > 1:
+            raise self.refuse(f"the model is split over {count} files; merge them first")
+        self.architecture = self.metadata.text("general.architecture", None)
 
-    @cached_property
-    def architecture(self) -> str | None:
-        """The family of the model, which also starts the names of its own keys."""
-        return self.metadata.get("general.architecture")
+    def size(self, key: str, *default: int) -> int:
+        """Return one of the architecture's own whole numbers; without a default it must be there."""
+        value: int = self.metadata.size(f"{self.architecture}.{key}", *default)
+        return value
 
-    def value(self, key: str, default: Any = _REQUIRED) -> Any:
-        """Return one of the architecture's own values, e.g. `block_count`; without a default it must be there."""
-        found = self.metadata.get(f"{self.architecture}.{key}", default)
-        if found is _REQUIRED:
-            raise ValueError(f"[gguf] {self.architecture}.{key} is missing ({self.origin})")
-        return found
+    def number(self, key: str, *default: float) -> float:
+        """Return one of the architecture's own numbers."""
+        value: float = self.metadata.number(f"{self.architecture}.{key}", *default)
+        return value
 
-    def float32(self, key: str, default: Any = _REQUIRED) -> float:
-        """Return a value as the shortest decimal that is the same float32: GGUF stores 1e-5 as 9.9999997e-06."""
-        import numpy as np
-
-        return float(str(np.float32(self.value(key, default))))
+    def text(self, key: str, *default: str) -> str:
+        """Return one of the architecture's own strings."""
+        value: str = self.metadata.text(f"{self.architecture}.{key}", *default)
+        return value
 
     def dequantised(self, name: str) -> NDArray[np.float32]:
-        """Return a tensor as float32 in row-major order, the shape as in PyTorch."""
+        """Return a tensor as float32."""
+        import numpy as np
+
+        tensor = self.tensors[name]
+        values = np.empty((math.prod(tensor.shape[:-1]), tensor.shape[-1]), dtype=np.float32)
+        for rows, columns, part in self.parts(name):
+            values[rows, columns] = part
+        return values.reshape(tensor.shape)
+
+    def parts(self, name: str) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
+        """Yield the rows, the columns and the values of one part of a tensor after the other."""
+        from gguf.constants import GGML_QUANT_SIZES
         from gguf.quants import dequantize
 
         tensor = self.tensors[name]
-        values: NDArray[np.float32] = dequantize(tensor.data, tensor.tensor_type)
-        return values.reshape([int(size) for size in reversed(tensor.shape)])
+        num_rows, num_columns = math.prod(tensor.shape[:-1]), tensor.shape[-1]
+        block, block_bytes = GGML_QUANT_SIZES[tensor.type]
+        stored = self._data[tensor.begin : tensor.end].reshape(num_rows, -1)
+        step = max(1, _PART // num_columns)
+        for row in range(0, num_rows, step):
+            for column in range(0, num_columns, _PART):
+                end = min(column + _PART, num_columns)
+                part = stored[row : row + step, column // block * block_bytes : end // block * block_bytes]
+                try:
+                    values = dequantize(part, tensor.type)
+                except NotImplementedError:
+                    raise self.refuse(
+                        f"tensor {shown(name)} has the type {tensor.type.name}, which is not supported"
+                    ) from None
+                yield slice(row, row + step), slice(column, end), values
 
     def refuse(self, reason: str) -> ValueError:
         """Return the exception for a file that says what this conversion does not know exactly."""
-        return ValueError(f"[gguf] {reason} ({self.origin})")
+        return self.metadata.refuse(reason)
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
+    """Return the SHA-256 of a regular file as hexadecimal digits.
+
+    Raises
+    ------
+    ValueError
+        If it is a device, a pipe or a socket, which might not end.
+    OSError
+        If it cannot be read.
+    """
+    require_regular(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -83,14 +116,16 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _open(source: Path) -> GGUFReader:
-    from gguf import GGUFReader
+def require_regular(path: Path) -> None:
+    """Raise ValueError for a device, a pipe or a socket; folders and what is missing are left to whoever opens it."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"[models] expected a regular file, got a device, pipe or socket ({path})")
 
-    with source.open("rb") as file:
-        magic = file.read(4)
-    if magic != b"GGUF":
-        raise ValueError(f"[gguf] expected the magic bytes 'GGUF', got {magic!r}; not a GGUF file ({source.name})")
-    try:
-        return GGUFReader(source)
-    except Exception as error:  # the reader lets numpy's and struct's exceptions through
-        raise ValueError(f"[gguf] the header cannot be read, the file is damaged: {error} ({source.name})") from error
+
+def _mapped(source: Path) -> NDArray[np.uint8]:
+    import numpy as np
+
+    require_regular(source)
+    if source.stat().st_size == 0:
+        raise ValueError(f"[gguf] the file is empty ({source.name})")
+    return np.memmap(source, mode="r", dtype=np.uint8)

@@ -7,15 +7,12 @@ everything, the others rotate with base 10,000, and attention is scaled by the h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from titer.models.gguf_architecture import Architecture, Norm, linear_rope_factor, sizes
+from titer.models.gguf_metadata import shown
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from titer.models.gguf_file import GgufFile
 
 # A key that is not among these could change what the model computes.
@@ -31,9 +28,9 @@ _LAYERS_OF_27B = 62  # the one size whose attention is scaled by hidden size / h
 
 def _config(file: GgufFile) -> dict[str, Any]:
     prefix = f"{file.architecture}."
-    own = {key.removeprefix(prefix) for key in file.metadata if key.startswith(prefix)}
+    own = {key.removeprefix(prefix) for key in file.metadata.pairs if key.startswith(prefix)}
     if unknown := sorted(own - _KNOWN_KEYS):
-        raise file.refuse(f"{prefix}{unknown[0]} is not known here, and may change what the model computes")
+        raise file.refuse(f"{shown(prefix + unknown[0])} is not known here, and may change what the model computes")
     common = sizes(file)
     layers, heads = common["num_hidden_layers"], common["num_attention_heads"]
     return {
@@ -41,14 +38,14 @@ def _config(file: GgufFile) -> dict[str, Any]:
         "model_type": "gemma3_text",
         **common,
         "hidden_activation": "gelu_pytorch_tanh",
-        "max_position_embeddings": file.value("context_length"),
-        "rms_norm_eps": file.float32("attention.layer_norm_rms_epsilon"),
+        "max_position_embeddings": file.size("context_length"),
+        "rms_norm_eps": file.number("attention.layer_norm_rms_epsilon"),
         "query_pre_attn_scalar": common["hidden_size"] // heads if layers == _LAYERS_OF_27B else common["head_dim"],
-        "sliding_window": file.value("attention.sliding_window"),
+        "sliding_window": file.size("attention.sliding_window"),
         "layer_types": _layer_types(file, layers),
         "rope_parameters": {
-            "sliding_attention": _rope(file.float32("rope.freq_base_swa", 10000.0), None),
-            "full_attention": _rope(file.float32("rope.freq_base", 1000000.0), linear_rope_factor(file)),
+            "sliding_attention": _rope(file.number("rope.freq_base_swa", 10000.0), None),
+            "full_attention": _rope(file.number("rope.freq_base", 1000000.0), linear_rope_factor(file)),
         },
         "attn_logit_softcapping": _soft_cap(file, "attn_logit_softcapping"),
         "final_logit_softcapping": _soft_cap(file, "final_logit_softcapping"),
@@ -61,9 +58,7 @@ def _config(file: GgufFile) -> dict[str, Any]:
 
 
 def _layer_types(file: GgufFile, layers: int) -> list[str]:
-    period = file.value("attention.sliding_window_pattern", 6)
-    if type(period) is not int or period < 1:
-        raise file.refuse(f"{file.architecture}.attention.sliding_window_pattern is {period!r}, expected a period")
+    period = file.size("attention.sliding_window_pattern", 6)
     return ["full_attention" if layer % period == period - 1 else "sliding_attention" for layer in range(layers)]
 
 
@@ -74,11 +69,7 @@ def _rope(theta: float, factor: float | None) -> dict[str, Any]:
 
 
 def _soft_cap(file: GgufFile, key: str) -> float | None:
-    return file.float32(key, 0.0) or None
-
-
-def _restored(name: str, values: NDArray[np.float32], config: Mapping[str, Any]) -> NDArray[np.float32]:
-    return values - 1 if name.endswith("norm.weight") else values
+    return file.number(key, 0.0) or None
 
 
 GEMMA3 = Architecture(
@@ -91,5 +82,5 @@ GEMMA3 = Architecture(
         "ffn_norm": Norm("pre_feedforward_layernorm"),
         "post_ffw_norm": Norm("post_feedforward_layernorm"),
     },
-    restored=_restored,
+    norm_shift=1.0,
 )

@@ -22,16 +22,16 @@ _ROPE_FACTORS = "rope_freqs.weight"
 
 
 def _config(file: GgufFile) -> dict[str, Any]:
-    if file.value("expert_count", 0):
+    if file.number("expert_count", 0):
         raise file.refuse("mixtures of experts are not supported")
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         **sizes(file),
         "hidden_act": "silu",
-        "max_position_embeddings": file.value("context_length"),
-        "rms_norm_eps": file.float32("attention.layer_norm_rms_epsilon"),
-        "rope_theta": file.float32("rope.freq_base", 10000.0),
+        "max_position_embeddings": file.size("context_length"),
+        "rms_norm_eps": file.number("attention.layer_norm_rms_epsilon"),
+        "rope_theta": file.number("rope.freq_base", 10000.0),
         "rope_scaling": None,
         "attention_bias": "blk.0.attn_q.bias" in file.tensors,
         "mlp_bias": "blk.0.ffn_up.bias" in file.tensors,
@@ -50,13 +50,15 @@ def _llama3_scaling(file: GgufFile, theta: float, head_dim: int) -> dict[str, An
     """Recover the llama-3 rotary settings from the divisor per frequency that GGUF stores in their place."""
     import numpy as np
 
+    if file.tensors[_ROPE_FACTORS].shape != (head_dim // 2,):
+        raise file.refuse(f"{_ROPE_FACTORS} does not hold {head_dim // 2} factors")
     factors = file.dequantised(_ROPE_FACTORS)
     low, high, original = 1.0, 4.0, 8192
     factor = float(factors.max())
     wavelengths = 2 * math.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
     smooth = np.clip((original / wavelengths - low) / (high - low), 0.0, 1.0)
     expected = 1.0 / ((1.0 - smooth) / factor + smooth)
-    if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-4):
+    if not np.allclose(factors, expected, rtol=1e-4):
         raise file.refuse(f"{_ROPE_FACTORS} does not hold the llama-3 factors of any known model")
     return {
         "rope_type": "llama3",
@@ -67,24 +69,20 @@ def _llama3_scaling(file: GgufFile, theta: float, head_dim: int) -> dict[str, An
     }
 
 
-def _restored(name: str, values: NDArray[np.float32], config: Mapping[str, Any]) -> NDArray[np.float32]:
-    if ".q_proj." in name:
-        return _rows_in_halves(values, config["num_attention_heads"])
-    if ".k_proj." in name:
-        return _rows_in_halves(values, config["num_key_value_heads"])
-    return values
+def _row_order(name: str, config: Mapping[str, Any]) -> NDArray[np.int64] | None:
+    """Return where rows of each head go, which the file has in the order `0, d/2, 1, d/2+1, ...`."""
+    heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}.get(name.split(".")[-2])
+    if heads is None:
+        return None
+    import numpy as np
 
-
-def _rows_in_halves(values: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Reorder the rows of each head from `0, d/2, 1, d/2+1, ...` to `0, 1, ..., d-1`."""
-    pairs = values.reshape(heads, values.shape[0] // heads // 2, 2, *values.shape[1:])
-    halves: NDArray[np.float32] = pairs.swapaxes(1, 2).reshape(values.shape)
-    return halves
+    count, half = config[heads], config["head_dim"] // 2
+    return np.arange(count * 2 * half).reshape(count, 2, half).swapaxes(1, 2).reshape(-1)
 
 
 LLAMA = Architecture(
     config=_config,
     norms={"attn_norm": Norm("input_layernorm"), "ffn_norm": Norm("post_attention_layernorm")},
-    restored=_restored,
+    row_order=_row_order,
     in_config=frozenset({_ROPE_FACTORS}),
 )

@@ -8,39 +8,44 @@ Characters without a token are spelled in byte tokens, and spaces are the charac
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
-from typing import Any
+from itertools import islice, pairwise
 
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from titer.models.gguf_vocabulary import TokenType, Vocabulary, read_list, read_vocabulary
+from titer.models.gguf_metadata import Metadata
+from titer.models.gguf_vocabulary import TokenType, Vocabulary, read_vocabulary
 
 _SPACE = "\u2581"
 _TOKEN_TYPES = set(TokenType) - {TokenType.UNUSED}  # SentencePiece splits those again when merging has made one
+_MERGES_PER_TOKEN = 16  # Gemma has about two
 
 
-def sentencepiece_tokenizer(metadata: Mapping[str, Any], *, origin: str) -> tuple[Tokenizer, Vocabulary]:
+def sentencepiece_tokenizer(metadata: Metadata) -> tuple[Tokenizer, Vocabulary]:
     """Build the tokenizer up to its added tokens; the vocabulary is spelled as in `tokenizer.json`."""
-    if metadata.get("tokenizer.ggml.add_space_prefix", True):  # llama.cpp's default
-        raise ValueError(
-            "[gguf] tokenizer.ggml.add_space_prefix is true or missing; SentencePiece BPE is supported where it is "
-            f"false, as for Gemma ({origin})"
+    if metadata.flag("tokenizer.ggml.add_space_prefix", True):  # llama.cpp's default
+        raise metadata.refuse(
+            "tokenizer.ggml.add_space_prefix is true or missing; SentencePiece BPE is supported where it is "
+            "false, as for Gemma"
         )
-    for key in ("tokenizer.ggml.precompiled_charsmap", "tokenizer.ggml.remove_extra_whitespaces"):
-        if metadata.get(key, False):
-            raise ValueError(f"[gguf] {key} is not supported ({origin})")
-    stored = read_vocabulary(metadata, _TOKEN_TYPES, model="SentencePiece BPE", origin=origin)
+    if metadata.flag("tokenizer.ggml.remove_extra_whitespaces", False):
+        raise metadata.refuse("tokenizer.ggml.remove_extra_whitespaces is not supported")
+    if "tokenizer.ggml.precompiled_charsmap" in metadata.pairs:
+        raise metadata.refuse("tokenizer.ggml.precompiled_charsmap is not supported")
+    stored = read_vocabulary(metadata, _TOKEN_TYPES, model="SentencePiece BPE")
     if absent := {f"<0x{byte:02X}>" for byte in range(256)}.difference(stored.of_type(TokenType.BYTE)):
-        raise ValueError(f"[gguf] {len(absent)} byte tokens are missing, the first is {min(absent)} ({origin})")
-    unknown = metadata.get("tokenizer.ggml.unknown_token_id")
-    if not isinstance(unknown, int) or not 0 <= unknown < len(stored.tokens):
-        raise ValueError(f"[gguf] tokenizer.ggml.unknown_token_id is {unknown!r} ({origin})")
+        raise metadata.refuse(f"{len(absent)} byte tokens are missing, the first is {min(absent)}")
+    unknown = metadata.token_id("unknown", len(stored.tokens))
+    if unknown is None:
+        raise metadata.refuse("tokenizer.ggml.unknown_token_id is missing")
 
     vocabulary, runs = _with_merged_spaces(stored)
     ids = vocabulary.ids
-    words = _best_first(stored, read_list(metadata, "tokenizer.ggml.scores", origin=origin), origin=origin)
-    merges = list(_cuts(runs + words, ids))
+    words = _best_first(stored, metadata)
+    limit = _MERGES_PER_TOKEN * len(ids)
+    merges = list(islice(_cuts(runs + words, ids), limit + 1))
+    if len(merges) > limit:
+        raise metadata.refuse(f"the {len(ids)} tokens can be cut in two in more than {limit} ways")
     tokenizer = Tokenizer(
         BPE(vocab=ids, merges=merges, unk_token=vocabulary.tokens[unknown], fuse_unk=True, byte_fallback=True)
     )
@@ -60,15 +65,12 @@ def _with_merged_spaces(stored: Vocabulary) -> tuple[Vocabulary, list[str]]:
     return Vocabulary(tokens, types), runs
 
 
-def _best_first(vocabulary: Vocabulary, scores: list[float], *, origin: str) -> list[str]:
+def _best_first(vocabulary: Vocabulary, metadata: Metadata) -> list[str]:
     """Return the normal tokens, best first: their scores must fall with the id, as training leaves them."""
-    if len(scores) != len(vocabulary.tokens):
-        raise ValueError(f"[gguf] {len(vocabulary.tokens)} tokens but {len(scores)} scores ({origin})")
+    scores = metadata.numbers("tokenizer.ggml.scores", len(vocabulary.tokens), "scores")
     normal = [score for score, kind in zip(scores, vocabulary.types, strict=True) if kind == TokenType.NORMAL]
     if not all(before > after for before, after in pairwise(normal)):
-        raise ValueError(
-            f"[gguf] tokenizer.ggml.scores must fall with the token id to be expressed as merges ({origin})"
-        )
+        raise metadata.refuse("tokenizer.ggml.scores must fall with the token id to be expressed as merges")
     return vocabulary.of_type(TokenType.NORMAL)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, processors
 
 from titer.models.gguf_byte_level import byte_level_tokenizer
+from titer.models.gguf_metadata import Metadata, shown
 from titer.models.gguf_sentencepiece import sentencepiece_tokenizer
 from titer.models.gguf_vocabulary import TokenType
 
@@ -42,40 +43,36 @@ def read_tokenizer(metadata: Mapping[str, Any], *, origin: str) -> GgufTokenizer
     ValueError
         If the tokenizer is of an unknown kind, or the vocabulary is inconsistent.
     """
-    kind = metadata.get("tokenizer.ggml.model")
+    header = Metadata(metadata, origin)
+    kind = header.text("tokenizer.ggml.model", None)
     if kind not in _MODELS:
-        raise ValueError(
-            f"[gguf] tokenizer.ggml.model is {kind!r}; "
-            f"supported: 'gpt2' (byte-level BPE), 'llama' (SentencePiece BPE) ({origin})"
+        raise header.refuse(
+            f"tokenizer.ggml.model is {shown(kind)}; supported: 'gpt2' (byte-level BPE), 'llama' (SentencePiece BPE)"
         )
     build, adds_bos = _MODELS[kind]
-    tokenizer, vocabulary = build(metadata, origin=origin)
+    tokenizer, vocabulary = build(header)
     tokens = vocabulary.tokens
     for type_, special in ((TokenType.CONTROL, True), (TokenType.USER_DEFINED, False)):
         added = [AddedToken(token, special=special, normalized=False) for token in vocabulary.of_type(type_)]
         tokenizer.add_special_tokens(added) if special else tokenizer.add_tokens(added)
     if tokenizer.get_vocab_size() != len(tokens):
-        raise ValueError(f"[gguf] the added tokens changed the vocabulary size of {len(tokens)} ({origin})")
-
-    def token(role: str) -> str | None:
-        index = metadata.get(f"tokenizer.ggml.{role}_token_id")
-        if index is None:
-            return None
-        if not 0 <= index < len(tokens):
-            raise ValueError(f"[gguf] {role}_token_id is {index}, the vocabulary has {len(tokens)} tokens ({origin})")
-        return str(tokens[index])
+        raise header.refuse(f"the added tokens changed the vocabulary size of {len(tokens)}")
 
     roles = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
-    named = {f"{short}_token": value for long, short in roles.items() if (value := token(long)) is not None}
-    if metadata.get("tokenizer.ggml.add_bos_token", adds_bos):
+    ids = {short: header.token_id(long, len(tokens)) for long, short in roles.items()}
+    named = {f"{short}_token": tokens[index] for short, index in ids.items() if index is not None}
+    if header.flag("tokenizer.ggml.add_bos_token", adds_bos):
         if "bos_token" not in named:
-            raise ValueError(f"[gguf] add_bos_token is set without a bos_token_id ({origin})")
+            raise header.refuse("add_bos_token is set without a bos_token_id")
         bos = named["bos_token"]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, tokens.index(bos))]
-        )
-    if metadata.get("tokenizer.ggml.add_eos_token", False):
-        raise ValueError(f"[gguf] tokenizer.ggml.add_eos_token is not supported ({origin})")
+        try:
+            tokenizer.post_processor = processors.TemplateProcessing(
+                single=[bos, "$A"], pair=[bos, "$A", f"{bos}:1", "$B:1"], special_tokens=[(bos, ids["bos"])]
+            )
+        except ValueError as error:  # spellings with $ or : mean something else there
+            raise header.refuse(f"the token {shown(bos)} cannot be put before texts: {error}") from error
+    if header.flag("tokenizer.ggml.add_eos_token", False):
+        raise header.refuse("tokenizer.ggml.add_eos_token is not supported")
 
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -83,16 +80,16 @@ def read_tokenizer(metadata: Mapping[str, Any], *, origin: str) -> GgufTokenizer
         "clean_up_tokenization_spaces": False,
         **named,
     }
-    template = metadata.get("tokenizer.chat_template")
-    return GgufTokenizer(tokenizer, config, template, _end_ids(metadata, tokens, template))
+    template = header.text("tokenizer.chat_template", None)
+    return GgufTokenizer(tokenizer, config, template, _end_ids(header, tokens, template))
 
 
-def _end_ids(metadata: Mapping[str, Any], tokens: list[str], template: str | None) -> list[int]:
+def _end_ids(metadata: Metadata, tokens: list[str], template: str | None) -> list[int]:
     """Return the ends of an answer: a chat model may end its turn with a token of its own besides the end of the text.
 
     Files of Gemma chat models leave the end of the turn out, and llama.cpp finds it by its name.
     """
-    ends = [metadata.get(f"tokenizer.ggml.{role}_token_id") for role in ("eos", "eot")]
+    ends = [metadata.token_id(role, len(tokens)) for role in ("eos", "eot")]
     if template is not None and "<end_of_turn>" in template and "<end_of_turn>" in tokens:
         ends.append(tokens.index("<end_of_turn>"))
     return list(dict.fromkeys(end for end in ends if end is not None))

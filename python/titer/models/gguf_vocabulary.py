@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+
+from titer.models.gguf_metadata import Metadata, shown
+
+_MAX_CHARACTERS = 1024  # of a token: what is made of all its parts grows with the square
 
 
 class TokenType(IntEnum):
@@ -36,22 +39,14 @@ class Vocabulary:
         return [token for token, type_ in zip(self.tokens, self.types, strict=True) if type_ == kind]
 
 
-def read_vocabulary(metadata: Mapping[str, Any], allowed: Set[TokenType], *, model: str, origin: str) -> Vocabulary:
+def read_vocabulary(metadata: Metadata, allowed: Set[TokenType], *, model: str) -> Vocabulary:
     """Read a vocabulary that holds no token twice and only tokens of the allowed types; `model` is for messages."""
-    tokens = read_list(metadata, "tokenizer.ggml.tokens", origin=origin)
-    types = read_list(metadata, "tokenizer.ggml.token_type", origin=origin)
-    if len(types) != len(tokens):
-        raise ValueError(f"[gguf] {len(tokens)} tokens but {len(types)} token types ({origin})")
+    tokens = metadata.texts("tokenizer.ggml.tokens")
+    types = metadata.numbers("tokenizer.ggml.token_type", len(tokens), "token types")
+    if (longest := max(map(len, tokens))) > _MAX_CHARACTERS:
+        raise metadata.refuse(f"a token has {longest} characters, more than the {_MAX_CHARACTERS} that are supported")
     if repeated := len(tokens) - len(set(tokens)):
-        raise ValueError(f"[gguf] {repeated} tokens occur twice in the vocabulary ({origin})")
+        raise metadata.refuse(f"{repeated} tokens occur twice in the vocabulary")
     if unknown := sorted(set(types) - allowed):
-        raise ValueError(f"[gguf] token types {unknown} are not supported with {model} ({origin})")
+        raise metadata.refuse(f"token types {shown(unknown)} are not supported with {model}")
     return Vocabulary(tokens, types)
-
-
-def read_list(metadata: Mapping[str, Any], key: str, *, origin: str) -> list[Any]:
-    """Return a list of the header that must be there and hold something."""
-    value = metadata.get(key)
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"[gguf] {key} is missing ({origin})")
-    return value
