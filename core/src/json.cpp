@@ -45,7 +45,7 @@ class JsonBuilder {
   JsonBuilder(std::string_view text, std::string_view origin, const JsonLimits& limits,
               std::span<const JsonStream> streams, const char** position)
       : text_(text), origin_(origin), max_depth_(limits.max_depth), streams_(streams), position_(position) {
-    memory_left_ = (std::size_t{64} << 20U) + 16 * text.size();
+    memory_left_ = (std::size_t{60} << 20U) + 15 * text.size();  // the text and what surrounds it are there, too
   }
 
   json take() { return std::move(root_); }
@@ -90,8 +90,9 @@ class JsonBuilder {
   }
 
  private:
-  // What glibc's allocator spends on each; an array element counts twice because vectors grow by doubling.
-  static constexpr std::size_t kElementBytes = 2 * sizeof(json);
+  // What glibc's allocator spends on each; an array element counts three times because vectors grow by doubling, and what
+  // they leave behind may lie between other values, where nothing uses it again.
+  static constexpr std::size_t kElementBytes = 3 * sizeof(json);
   static constexpr std::size_t kStringBytes = 48;
   static constexpr std::size_t kArrayBytes = 32;
   static constexpr std::size_t kObjectBytes = 64;

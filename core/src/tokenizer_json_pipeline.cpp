@@ -18,6 +18,7 @@ namespace {
 constexpr std::size_t kMaxSteps = 16;        // of each part
 constexpr std::size_t kMaxStringBytes = 64;  // of patterns and what replaces them
 constexpr std::size_t kMaxGrowth = 64;       // of a text under all steps: bounds the memory of hostile files
+constexpr std::size_t kMaxSpecialIds = 1024;  // before or after a text: a template may name a long list again and again
 constexpr std::size_t kNfcGrowth = 3;        // U+1D160 and others
 constexpr std::size_t kNfkcGrowth = 11;      // U+FDFA
 
@@ -291,6 +292,9 @@ void PipelineReader::add_template(const json& object, const std::string& path) {
         fail("'" + token_path + ".ids' has " + std::to_string(special_id) + ", which is the id of no token");
       }
       ids.push_back(special_id);
+      if (ids.size() > kMaxSpecialIds) {
+        fail("'" + path + ".single' adds more than " + std::to_string(kMaxSpecialIds) + " special tokens");
+      }
     }
   }
   if (!sequence_seen) fail("'" + path + ".single' must contain the 'Sequence' 'A'");

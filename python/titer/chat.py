@@ -118,7 +118,7 @@ class ChatTemplate:
         ------
         ValueError
             If there are no messages, or the template refuses them (for example roles that do not alternate), fails, or
-            takes more than 5 s of processor time or 64 MiB + 16 times the length of template and messages in memory.
+            takes more than 3 s of processor time or 64 MiB + 16 times the length of template and messages in memory.
         """
         if not messages:
             raise ValueError("[chat] expected at least one message, got an empty conversation")

@@ -68,7 +68,9 @@ class TemplateProcess:
         return content
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._owner != os.getpid():  # a fork must not share the pipes
+        if self._process is not None and (self._owner != os.getpid() or self._process.poll() is not None):
+            self.stop()  # a fork must not share the pipes; the other reason is that somebody has killed it
+        if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", template_program.__file__],
                 stdin=subprocess.PIPE,
@@ -96,7 +98,7 @@ def _why(status: int, size: int) -> str:
     if status == template_program.OUT_OF_MEMORY:
         return f"it needs more than {template_program.budget(size) >> 20} MiB of memory"
     if status == template_program.TOO_LONG:
-        return f"it writes more than {template_program.budget(size) >> 22} MiB of text"
+        return f"it writes more than {template_program.budget(size) >> 24} MiB of text"
     return f"it ended the process that renders it, with status {status}"
 
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MAX_SECONDS = 5  # of processor time; a template takes milliseconds
+MAX_SECONDS = 3  # of processor time; a template takes milliseconds
 OUT_OF_MEMORY = 77  # exit status
 TOO_LONG = 78
 
@@ -70,7 +70,7 @@ def _answer(line: bytes) -> bytes:
     task = {"render": _render, "special_tokens": _special_tokens}[request["task"]]
     try:
         answer = json.dumps({"answer": task(request, len(line))}).encode()
-        if len(answer) > budget(len(line)) // 4:  # which the other side holds more than once
+        if len(answer) > budget(len(line)) // 16:  # which the other side holds more than once
             os._exit(TOO_LONG)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)

@@ -13,7 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from titer.models.gguf_metadata import Metadata, shown
-from titer.models.gguf_vocabulary import TokenType, Vocabulary, read_vocabulary
+from titer.models.gguf_vocabulary import MAX_MERGES_PER_TOKEN, TokenType, Vocabulary, read_vocabulary
 
 _TOKEN_TYPES = {TokenType.NORMAL, TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNUSED}
 
@@ -61,8 +61,10 @@ def byte_level_tokenizer(metadata: Metadata) -> tuple[Tokenizer, Vocabulary]:
     if metadata.flag("tokenizer.ggml.add_space_prefix", False):
         raise metadata.refuse("tokenizer.ggml.add_space_prefix is not supported with byte-level BPE")
     vocabulary = read_vocabulary(metadata, _TOKEN_TYPES, model="byte-level BPE")
-    merges = []
-    for line in metadata.texts("tokenizer.ggml.merges"):
+    lines, merges = metadata.texts("tokenizer.ggml.merges"), []
+    if len(lines) > MAX_MERGES_PER_TOKEN * len(vocabulary.tokens):
+        raise metadata.refuse(f"there are {len(lines)} merges for {len(vocabulary.tokens)} tokens, too many to be true")
+    for line in lines:
         left, _, right = line.partition(" ")
         if not left or not right or " " in right:
             raise metadata.refuse(f"the merge {shown(line)} is not two tokens with a space between them")

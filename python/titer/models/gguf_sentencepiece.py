@@ -14,11 +14,10 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from titer.models.gguf_metadata import Metadata
-from titer.models.gguf_vocabulary import TokenType, Vocabulary, read_vocabulary
+from titer.models.gguf_vocabulary import MAX_MERGES_PER_TOKEN, TokenType, Vocabulary, read_vocabulary
 
 _SPACE = "\u2581"
 _TOKEN_TYPES = set(TokenType) - {TokenType.UNUSED}  # SentencePiece splits those again when merging has made one
-_MERGES_PER_TOKEN = 16  # Gemma has about two
 
 
 def sentencepiece_tokenizer(metadata: Metadata) -> tuple[Tokenizer, Vocabulary]:
@@ -42,7 +41,7 @@ def sentencepiece_tokenizer(metadata: Metadata) -> tuple[Tokenizer, Vocabulary]:
     vocabulary, runs = _with_merged_spaces(stored)
     ids = vocabulary.ids
     words = _best_first(stored, metadata)
-    limit = _MERGES_PER_TOKEN * len(ids)
+    limit = MAX_MERGES_PER_TOKEN * len(ids)
     merges = list(islice(_cuts(runs + words, ids), limit + 1))
     if len(merges) > limit:
         raise metadata.refuse(f"the {len(ids)} tokens can be cut in two in more than {limit} ways")

@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from titer.models.gguf_metadata import Metadata, shown
 
+MAX_MERGES_PER_TOKEN = 16  # Gemma and Llama 3 have about two
 _MAX_CHARACTERS = 1024  # of a token: what is made of all its parts grows with the square
 
 
