@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -106,59 +105,12 @@ def test_model_without_template_has_none(tmp_path: Path) -> None:
         ChatTemplate.from_folder(tmp_path / "absent")
 
 
-BROKEN = {
-    "template that is not UTF-8": ("chat_template.jinja", b"\xff", "not valid UTF-8"),
-    "config that is not UTF-8": ("tokenizer_config.json", b'{"a": "\xff"}', "not valid JSON"),
-    "config that ends early": ("tokenizer_config.json", b'{"chat_template": "x', "not valid JSON"),
-    "config too deep": ("tokenizer_config.json", b"[" * 100_000, "not valid JSON"),
-    "config that is no object": ("tokenizer_config.json", b"[]", "expected a JSON object, got list"),
-    "template that is a number": (
-        "tokenizer_config.json", b'{"chat_template": 3}', "must be a text or a list of named texts, got int",
-    ),
-    "list of nameless templates": (
-        "tokenizer_config.json", b'{"chat_template": ["x"]}', "must be a text or a list of named texts, got list",
-    ),
-    "template without text": (
-        "tokenizer_config.json", b'{"chat_template": [{"name": "default"}]}', "got NoneType",
-    ),
-    "no default": (
-        "tokenizer_config.json", b'{"chat_template": [{"name": "rag", "template": "x"}]}', "called default, got rag",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("broken", BROKEN)
-def test_broken_template_is_an_error_that_names_the_file(tiny_folder: Path, tmp_path: Path, broken: str) -> None:
-    """Not a model without a template: that would be attacked with a prompt that it never reads."""
-    file, content, message = BROKEN[broken]
-    folder = shutil.copytree(tiny_folder, tmp_path / "broken")
-    (folder / "chat_template.jinja").unlink()
-    (folder / file).write_bytes(content)
-    for read in (ChatTemplate.from_folder, titer.load_model, titer.models.show):
-        with pytest.raises(ValueError, match=rf"\[chat\].*{message}.*{file}\)"):
-            read(folder)
-
-
 def test_template_whose_special_tokens_cannot_be_known_is_an_error(tmp_path: Path) -> None:
     folder = write_tiny_llama(tmp_path, chat_template="{{ bos_token }}")
     edit_config(folder, tokenizer_class="NoSuchTokenizer", bos_token=None)
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=rf"\[chat\].*special tokens.*\({tmp_path}\)"):
         ChatTemplate.from_folder(folder)
-
-
-@pytest.mark.parametrize(
-    ("template", "message"),
-    [
-        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
-        ("{{ messages.__class__.__mro__ }}", "unsafe"),
-        ("{% for %}", "chat template"),
-    ],
-)
-def test_template_that_refuses_or_is_unsafe_is_a_value_error(tmp_path: Path, template: str, message: str) -> None:
-    folder = write_tiny_llama(tmp_path, chat_template=template)
-    with pytest.raises(ValueError, match=message):
-        ChatTemplate.from_folder(folder).render(CONVERSATION)
 
 
 def test_no_messages_are_refused(tiny_folder: Path) -> None:
