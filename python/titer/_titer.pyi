@@ -24,9 +24,8 @@ __all__: list[str] = [
     "System",
     "Tokenizer",
     "build_info",
-    "generate",
     "folder_file",
-    "generate_ids",
+    "generate",
     "read_folder_file",
     "read_folder_json",
 ]
@@ -788,6 +787,11 @@ def build_info() -> dict:
     What this extension was built as and for.
     """
 
+def folder_file(folder: os.PathLike | str | bytes, name: str) -> pathlib.Path:
+    """
+    Path of a file of a model folder, if it does not lead out of it.
+    """
+
 def generate(
     model: CausalLM,
     tokenizer: Tokenizer,
@@ -801,14 +805,6 @@ def generate(
     stop: list[str] = [],
     seed: int = 0,
 ) -> list[Generation]:
-def folder_file(folder: os.PathLike | str | bytes, name: str) -> pathlib.Path:
-    """
-    Path of a file of a model folder, if it does not lead out of it.
-    """
-
-def generate_ids(
-    model: CausalLM, prompts: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt]], **kwargs
-) -> list[list[int]]:
     """
     Answers to prompts of token ids; use :func:`titer.generate`.
 
