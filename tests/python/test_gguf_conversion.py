@@ -162,6 +162,14 @@ def test_converted_tokenizer_encodes_any_text_as_the_original(text: str) -> None
     assert SMOLLM.encode(text).ids == DIGITS.encode(text).ids
 
 
+def test_no_more_added_tokens_than_are_searched_quickly() -> None:
+    tokens = [f"{index:x}" for index in range(70_000)]
+    vocabulary = {"tokens": tokens, "token_type": [3] * len(tokens), "merges": ["1 0"]}
+    metadata = metadata_of(DIGITS, "smollm") | {f"tokenizer.ggml.{key}": value for key, value in vocabulary.items()}
+    with pytest.raises(ValueError, match="70000 control and user-defined tokens, more than the 65536"):
+        read_tokenizer(metadata, origin="test")
+
+
 def test_bos_is_added_where_the_file_says_so() -> None:
     metadata = metadata_of(DIGITS, "smollm") | {"tokenizer.ggml.add_bos_token": True}
     tokenizer = read_tokenizer(metadata, origin="test").tokenizer

@@ -62,9 +62,9 @@ def convert_gguf(
         raise file.refuse(f"general.architecture is {shown(file.architecture)}; supported: {known}")
     architecture = _ARCHITECTURES[file.architecture]
     config = architecture.config(file)
-    tokenizer = read_tokenizer(file.metadata.pairs, origin=file.metadata.origin)
-    if (tokens := tokenizer.tokenizer.get_vocab_size()) > config["vocab_size"]:
+    if (tokens := len(file.metadata.texts("tokenizer.ggml.tokens"))) > config["vocab_size"]:
         raise file.refuse(f"{tokens} tokens but {config['vocab_size']} embedding rows")
+    tokenizer = read_tokenizer(file.metadata.pairs, origin=file.metadata.origin)
     weights = _weights(file, architecture, config, progress)
 
     config |= {"eos_token_id": _one_or_list(tokenizer.end_ids)}

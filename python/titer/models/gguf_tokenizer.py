@@ -27,6 +27,8 @@ class GgufTokenizer:
 # By `tokenizer.ggml.model`: how it is built, and whether texts start with the BOS token where the file does not say.
 _MODELS = {"gpt2": (byte_level_tokenizer, False), "llama": (sentencepiece_tokenizer, True)}
 
+_MAX_ADDED_TOKENS = 1 << 16  # Gemma has 6400; each costs a kilobyte in the search for all of them
+
 
 def read_tokenizer(metadata: Mapping[str, Any], *, origin: str) -> GgufTokenizer:
     """Build the tokenizer that the metadata of a GGUF file describes.
@@ -52,6 +54,9 @@ def read_tokenizer(metadata: Mapping[str, Any], *, origin: str) -> GgufTokenizer
     build, adds_bos = _MODELS[kind]
     tokenizer, vocabulary = build(header)
     tokens = vocabulary.tokens
+    num_added = len(vocabulary.of_type(TokenType.CONTROL)) + len(vocabulary.of_type(TokenType.USER_DEFINED))
+    if num_added > _MAX_ADDED_TOKENS:
+        raise header.refuse(f"{num_added} control and user-defined tokens, more than the {_MAX_ADDED_TOKENS} supported")
     for type_, special in ((TokenType.CONTROL, True), (TokenType.USER_DEFINED, False)):
         added = [AddedToken(token, special=special, normalized=False) for token in vocabulary.of_type(type_)]
         tokenizer.add_special_tokens(added) if special else tokenizer.add_tokens(added)

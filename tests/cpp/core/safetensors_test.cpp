@@ -15,6 +15,7 @@ using ::testing::ElementsAre;
 using testing::errno_of;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using testing::refusal_of;
 using testing::TemporaryFolder;
 
@@ -91,6 +92,17 @@ TEST(Safetensors, lengths_that_do_not_fit_are_refused) {
   EXPECT_THAT(refusal(file_with(std::string(100'000'001, ' '), 0)), HasSubstr("the limit is 100000000"));
   EXPECT_THAT(refusal(file_with("", 0)), HasSubstr("must start with '{'"));
   EXPECT_THAT(refusal(file_with(" {}", 0)), HasSubstr("must start with '{'"));
+}
+
+TEST(Safetensors, other_formats_are_called_by_their_name) {
+  const auto padded = [](std::string_view start) { return std::string(start) + std::string(100, '\x7f'); };
+  EXPECT_THAT(refusal(padded("PK\x03\x04")), HasSubstr("looks like a zip archive"));
+  EXPECT_THAT(refusal(padded("\x80\x02")), HasSubstr("looks like a pickle"));
+  EXPECT_THAT(refusal(padded("version https://git-lfs")), HasSubstr("a Git LFS pointer"));
+  EXPECT_THAT(refusal("GGUF"),
+              HasSubstr("expected at least 8 bytes, the file has 4; it is truncated or not safetensors; "
+                        "it looks like a GGUF file"));
+  EXPECT_THAT(refusal(padded("")), Not(HasSubstr("looks like")));
 }
 
 TEST(Safetensors, data_must_cover_the_file_exactly) {

@@ -257,6 +257,7 @@ _CHANGES: list[tuple[str, Change, str]] = [
     ("tokens that are numbers", _key(_TOKENS, [1, 2, 3]), f"{_TOKENS} is missing or not a list of strings"),
     ("tokens that are one string", _key(_TOKENS, "abc"), f"{_TOKENS} is missing or not a list of strings"),
     ("one token less", _key(_TOKENS, ["a"] * 319), "319 tokens but 320 token types"),
+    ("more tokens than embeddings", _key(_TOKENS, [str(i) for i in range(321)]), "321 tokens but 320 embedding rows"),
     ("the same token twice", _key(_TOKENS, ["a"] * 320), "319 tokens occur twice"),
     ("a token of 10 MB", _key(_TOKENS, ["a" * 10_000_000, *map(str, range(319))]), "a token has 10000000 characters"),
     ("a token that is not UTF-8", lambda data: data.replace(_text("<|im_end|>"), _text(b"\xff" * 10), 1),
