@@ -90,8 +90,8 @@ class JsonBuilder {
   }
 
  private:
-  // What glibc's allocator spends on each; an array element counts three times because vectors grow by doubling, and what
-  // they leave behind may lie between other values, where nothing uses it again.
+  // What glibc's allocator spends on each; an array element counts three times because vectors grow by doubling, and
+  // what they leave behind may lie between other values, where nothing uses it again.
   static constexpr std::size_t kElementBytes = 3 * sizeof(json);
   static constexpr std::size_t kStringBytes = 48;
   static constexpr std::size_t kArrayBytes = 32;

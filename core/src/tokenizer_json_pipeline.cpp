@@ -15,12 +15,12 @@ using nlohmann::json;
 
 namespace {
 
-constexpr std::size_t kMaxSteps = 16;        // of each part
-constexpr std::size_t kMaxStringBytes = 64;  // of patterns and what replaces them
-constexpr std::size_t kMaxGrowth = 64;       // of a text under all steps: bounds the memory of hostile files
+constexpr std::size_t kMaxSteps = 16;         // of each part
+constexpr std::size_t kMaxStringBytes = 64;   // of patterns and what replaces them
+constexpr std::size_t kMaxGrowth = 64;        // of a text under all steps: bounds the memory of hostile files
 constexpr std::size_t kMaxSpecialIds = 1024;  // before or after a text: a template may name a long list again and again
-constexpr std::size_t kNfcGrowth = 3;        // U+1D160 and others
-constexpr std::size_t kNfkcGrowth = 11;      // U+FDFA
+constexpr std::size_t kNfcGrowth = 3;         // U+1D160 and others
+constexpr std::size_t kNfkcGrowth = 11;       // U+FDFA
 
 }  // namespace
 
