@@ -44,9 +44,7 @@ void TextStream::push_token(int64_t id) {
   std::size_t num_waiting = 0;
   if (byte >= 0) {
     bytes_.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
-    const std::size_t incomplete = incomplete_utf8_length(bytes_);
-    const std::string_view complete = std::string_view(bytes_).substr(0, bytes_.size() - incomplete);
-    if (first_invalid_utf8(complete) == complete.size()) num_waiting = incomplete;
+    num_waiting = incomplete_utf8_length(bytes_);
   } else {
     bytes_.clear();
   }

@@ -44,7 +44,8 @@ std::vector<std::pair<std::string, Tokenizer>> tokenizers() {
       {"metaspace before bytes", decoders({testing::metaspace("first", false), kFallback, kFuse})},
       {"bytes that a Replace makes", decoders({testing::replace("t", "<0xC3>"), kFallback, kFuse})},
       {"a Replace across tokens", decoders({spaces, kFallback, kFuse, testing::replace("th", "x")})},
-      {"bytes twice", decoders({kFallback, testing::replace("a", "<0x41>"), kFallback})},
+      {"bytes twice",
+       decoders({kFallback, testing::replace("a", "<0xC3>"), testing::replace("t", "<0xA9>"), kFallback})},
       {"not fused", decoders({spaces, kFallback})},
       {"byte-level behind a Replace",
        decoders({spaces,
@@ -69,12 +70,18 @@ std::vector<int64_t> random_ids(const Tokenizer& tokenizer, std::mt19937& random
   static const std::vector<std::string> texts = {"é", "東京", "😀", " a", "the", " ", "  ", "\uFFFD", "ts", "\xED\xA0"};
   std::vector<int64_t> ids;
   for (auto left = 1 + random() % 12; left > 0; --left) {
-    switch (random() % 4) {
+    switch (random() % 5) {
       case 0:
         ids.push_back(static_cast<int64_t>(random() % static_cast<unsigned>(tokenizer.vocab_size() + 2)));
         break;
       case 1:
         if (random() % 2 == 0) ids.push_back(tokenizer.vocab_size() - 1 - static_cast<int64_t>(random() % 45));
+        break;
+      case 2:  // letters as tokens of their own, which decoders rewrite
+        for (auto letters = random() % 4; letters > 0; --letters) {
+          const auto letter = std::string(1, "tha"[random() % 3]);
+          ids.push_back(tokenizer.token_to_id(letter).value());
+        }
         break;
       default:
         for (const char c : texts[random() % texts.size()]) {

@@ -97,6 +97,7 @@ TEST(TokenSampler, kept_tokens_share_the_unit_interval_in_the_order_of_their_ids
 TEST(TokenSampler, a_token_of_weight_0_is_never_drawn) {
   for (const double uniform : {0.0, 0.5, std::nextafter(1.0, 0.0)}) {
     EXPECT_EQ(TokenSampler(0, 1.0).draw(Weights{0, 0, 1e-300, 0}, uniform), 2);
+    EXPECT_EQ(TokenSampler(0, 1.0).draw(Weights{0, 5e-324, 0}, uniform), 1) << "where the product is rounded up";
     EXPECT_EQ(TokenSampler(3, 1.0).draw(Weights{0, 0, 1e-300, 0}, uniform), 2);
     EXPECT_EQ(TokenSampler(0, 0.9).draw(Weights{0, 0, 1, 0}, uniform), 2);
   }
