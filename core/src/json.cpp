@@ -153,6 +153,7 @@ class JsonBuilder {
       const auto wanted = [&](const JsonStream& s) { return s.parent == parent_ && s.key == member_key_; };
       const auto found = std::find_if(streams_.begin(), streams_.end(), wanted);
       if (found != streams_.end()) stream_ = &*found;
+      element_key_.clear();
     }
     return true;
   }

@@ -5,6 +5,8 @@
 #include <stdexcept>
 
 #include "quote.h"
+#include "unicode_classes.h"
+#include "utf8.h"
 
 namespace titer {
 
@@ -15,8 +17,9 @@ struct Prompt::State {
   std::string template_hash;
   std::vector<int64_t> leading_ids;  // put before every text by the tokenizer's post-processor
   std::vector<int64_t> before_ids, slot_ids, after_ids, target_ids;
-  std::string own_space;     // white space of the prompt that is part of the slot's first token
-  bool trims_front = false;  // the template strips white space at this end of the slot
+  std::string own_space;        // white space of the prompt that is part of the slot's first token
+  bool target_is_plain = true;  // holds no special tokens
+  bool trims_front = false;     // the template strips white space at this end of the slot
   bool trims_back = false;
   RetokenizationFilter filter;
 };
@@ -26,7 +29,17 @@ namespace {
 // Stands in for the slot while its place is looked for. Private-use characters: no template or user writes them.
 constexpr std::string_view kPlaceholder = "\xEE\x80\x80slot\xEE\x80\x81";
 
-bool is_space(char byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); }
+/// White space as templates strip it: that of Python's str.strip.
+bool is_space(std::string_view text, size_t at) {
+  const auto byte = static_cast<unsigned char>(text[at]);
+  return (tokenization::character_at(text, at).classes & tokenization::kSpace) != 0 || (byte >= 0x1C && byte <= 0x1F);
+}
+
+bool all_space(std::string_view text) {
+  for (size_t i = 0; i < text.size(); i += tokenization::character_at(text, i).bytes)
+    if (!is_space(text, i)) return false;
+  return true;
+}
 
 [[noreturn]] void fail(const std::string& message) { throw std::invalid_argument("[prompt] " + message); }
 
@@ -125,7 +138,7 @@ Prompt Prompt::cut(const Tokenizer& tokenizer, RenderFn render, std::string_view
   const size_t slot_token = first_from(slot_begin);
   const int64_t slot_token_begin = encoding.offsets.at(slot_token).begin;
   std::string own_space = before.substr(static_cast<size_t>(slot_token_begin));
-  if (!std::all_of(own_space.begin(), own_space.end(), is_space)) require_border(slot_token, slot_begin, "the slot");
+  if (!all_space(own_space)) require_border(slot_token, slot_begin, "the slot");
   before.resize(static_cast<size_t>(slot_token_begin));
   const size_t after_token = first_from(slot_end);
   require_border(after_token, slot_end, after.empty() ? "the target" : "the text after the slot");
@@ -155,6 +168,7 @@ Prompt Prompt::cut(const Tokenizer& tokenizer, RenderFn render, std::string_view
       .after_ids = {after_ids.begin(), after_ids.end()},
       .target_ids = {target_ids.begin(), target_ids.end()},
       .own_space = std::move(own_space),
+      .target_is_plain = tokenizer.text_after(prompt, target_ids, /*skip_special_tokens=*/true) == target,
       .trims_front = trims_front,
       .trims_back = trims_back,
       .filter = std::move(filter),
@@ -181,9 +195,9 @@ bool Prompt::valid(std::span<const int64_t> slot_ids) const {
   const std::string text = state_->filter.text_of(slot_ids);
   if (!text.starts_with(state_->own_space)) return false;
   const std::string_view written = std::string_view(text).substr(state_->own_space.size());
-  // What a template strips: ASCII white space is judged here, anything rarer when the final text is rendered.
-  if (state_->trims_front && (written.empty() || is_space(written.front()))) return false;
-  if (state_->trims_back && (written.empty() || is_space(written.back()))) return false;
+  if (state_->trims_front && (written.empty() || is_space(written, 0))) return false;
+  if (state_->trims_back && (written.empty() || is_space(written, previous_character(written, written.size()))))
+    return false;
   return state_->filter.valid(slot_ids);
 }
 
@@ -193,7 +207,7 @@ std::string Prompt::slot_text(std::span<const int64_t> slot_ids) const {
 }
 
 std::string Prompt::answer_text(std::string_view slot_text, std::span<const int64_t> ids) const {
-  return state_->tokenizer.text_after(state_->render(slot_text), ids, /*skip_special_tokens=*/true);
+  return state_->tokenizer.text_after(state_->render(slot_text), ids, state_->target_is_plain);
 }
 
 std::vector<int64_t> Prompt::encode(std::string_view slot_text) const {

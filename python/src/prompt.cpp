@@ -93,7 +93,9 @@ target, slot, initial
             return self.answer_text(slot_text, ids);
           },
           py::arg("slot_text"), py::arg("ids"),
-          "The text that these ids say as an answer to the prompt with this slot text, without special tokens.")
+          "The text that these ids say as an answer to the prompt with this slot text: what is compared with the "
+          "target. "
+          "Special tokens are left out unless the target holds some.")
       .def("__len__", &Prompt::length)
       .def_property_readonly("before_ids", &Prompt::before_ids, "Ids before the slot.")
       .def_property_readonly("slot_ids", &Prompt::slot_ids, "Ids of the initial slot text.")

@@ -291,7 +291,7 @@ class Prompt:
     def __len__(self) -> int: ...
     def answer_text(self, slot_text: str, ids: collections.abc.Sequence[typing.SupportsInt]) -> str:
         """
-        The text that these ids say as an answer to the prompt with this slot text, without special tokens.
+        The text that these ids say as an answer to the prompt with this slot text: what is compared with the target. Special tokens are left out unless the target holds some.
         """
     def encode(self, slot_text: str) -> list[int]:
         """

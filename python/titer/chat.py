@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CONFIG_FILE = "tokenizer_config.json"
 _TEMPLATE_FILE = "chat_template.jinja"
 _MAX_BYTES = 8 << 20  # of each; the longest templates have some 50 KB, Gemma's configuration has 1.2 MB
+_TOKENIZER_SUFFIXES = {".json", ".jinja", ".model", ".txt"}  # of the files that transformers reads a tokenizer from
 _PROCESS = TemplateProcess()
 
 _TOKEN_VARIABLE = re.compile(r"\b\w+_token\b")  # bos_token, eos_token and what models add, e.g. image_token
@@ -130,6 +131,8 @@ class ChatTemplate:
                 messages=[dict(message) for message in messages],
                 add_generation_prompt=add_generation_prompt,
             )
+        except TypeError as error:
+            raise TypeError(f"[chat] the messages must hold what JSON can: {error}") from None
         except ValueError as error:
             raise ValueError(f"[chat] the chat template cannot render the messages: {error} ({self._origin})") from None
         text = str(rendered)
@@ -151,7 +154,9 @@ class ChatTemplate:
         Raises
         ------
         ValueError
-            As `render`.
+            As `render`, and if the last turn is the assistant's.
+        TypeError
+            If the messages are no text and no list of dictionaries with a role.
 
         Examples
         --------
@@ -161,6 +166,11 @@ class ChatTemplate:
         True
         """
         turns = _turns(messages)
+        if turns and turns[-1]["role"] == "assistant":
+            raise ValueError(
+                "[chat] the last message is the assistant's, and going on with it is not supported; end with a message "
+                "of another role"
+            )
         text = self.render(turns)
         if text != self.render(turns, add_generation_prompt=False):
             return text
@@ -263,8 +273,12 @@ def _template_text(folder: Path, config: Mapping[str, Any]) -> tuple[str | None,
 def _loaded_special_tokens(folder: Path) -> Mapping[str, Any]:
     """Return the special tokens that transformers finds in a folder once it loads the tokenizer."""
     for entry in folder.iterdir():
-        if not folder_file(folder, entry.name).is_file() and not entry.is_dir():
-            raise ValueError(f"[chat] expected regular files in the folder, got a device, pipe or socket ({entry})")
+        if entry.suffix not in _TOKENIZER_SUFFIXES:
+            continue
+        if not entry.name.isprintable():
+            raise ValueError(f"[chat] the name of a file is not printable: {entry.name!a} ({folder})")
+        if not folder_file(folder, entry.name).is_file():
+            raise ValueError(f"[chat] expected a regular file, got a folder, device, pipe or socket ({entry})")
     try:
         tokens: Mapping[str, Any] = _PROCESS.ask("special_tokens", folder=str(folder))
     except ValueError as error:

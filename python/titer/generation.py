@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, cast, overload
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, overload
 
 from titer import _titer
 from titer import _torch_version as _torch_version  # first: the extension would fail with a missing symbol
@@ -16,14 +17,14 @@ Conversation: TypeAlias = Sequence[Mapping[str, Any]]
 @overload
 def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, too: this one comes first
     model: Model,
-    prompts: str,
+    prompts: str | Conversation,
     *,
     max_new_tokens: int = ...,
     min_new_tokens: int = ...,
     temperature: float = ...,
     top_k: int = ...,
     top_p: float = ...,
-    stop: Sequence[str] = ...,
+    stop: str | Sequence[str] | None = ...,
     seed: int = ...,
 ) -> Generation: ...
 @overload
@@ -36,19 +37,19 @@ def generate(
     temperature: float = ...,
     top_k: int = ...,
     top_p: float = ...,
-    stop: Sequence[str] = ...,
+    stop: str | Sequence[str] | None = ...,
     seed: int = ...,
 ) -> list[Generation]: ...
 def generate(
     model: Model,
-    prompts: str | Sequence[str | Conversation | Sequence[int]],
+    prompts: str | Conversation | Sequence[str | Conversation | Sequence[int]],
     *,
     max_new_tokens: int = 64,
     min_new_tokens: int = 0,
     temperature: float = 0.0,
     top_k: int = 0,
     top_p: float = 1.0,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] | None = (),
     seed: int = 0,
 ) -> Generation | list[Generation]:
     """Continue prompts with a key-value cache, all of them in one batch.
@@ -57,9 +58,9 @@ def generate(
     ----------
     model : Model
         What answers.
-    prompts : str or sequence
-        A user message, or several prompts, each of them a user message (rendered with the chat template where the model
-        has one), a conversation (a list of messages with `role` and `content`), or token ids that are used as they
+    prompts : str, conversation or sequence of prompts
+        A user message (rendered with the chat template where the model has one), a conversation (a list of messages
+        with `role` and `content`), or several prompts, each of them one of these or token ids that are used as they
         stand.
     max_new_tokens : int
         Most tokens per answer.
@@ -74,9 +75,10 @@ def generate(
         Samples among the fewest of the most likely tokens whose probabilities, after `temperature` and `top_k`, sum up
         to `top_p` (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751), of equally likely ones at the border
         those of lowest id; 1 among all.
-    stop : sequence of str
+    stop : str or sequence of str
         Texts that end an answer, which is cut before the one that is complete first; of several that are complete at
-        once, before the longest. They are looked for in the answer's text only, across tokens and inside them.
+        once, before the longest. They are looked for in the answer's text only, across tokens and inside them; special
+        tokens are no part of it.
     seed : int
         Key of the random draws, which do not depend on the batch.
 
@@ -91,7 +93,7 @@ def generate(
         If a prompt is empty or longer than the model's context, the chat template refuses it, or an option is out of
         range.
     TypeError
-        If `stop` holds something else than str.
+        If `stop` holds something else than str, or a prompt is of another kind.
 
     Examples
     --------
@@ -102,28 +104,44 @@ def generate(
     >>> cut.finish_reason, answer.text.startswith(cut.text)
     ('stop_string', True)
     """
-    batch = [prompts] if isinstance(prompts, str) else prompts
-    ids = [_encode(model, prompt) for prompt in batch]
+    alone = isinstance(prompts, str) or _is_conversation(prompts)
+    batch = [prompts] if alone else _list(prompts)
+    ids = [_encode(model, i, prompt) for i, prompt in enumerate(batch)]
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": min_new_tokens,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
-        "stop": stop,
+        "stop": [stop] if isinstance(stop, str) else list(stop or ()),
         "seed": seed,
     }
     answers = _titer.generate(model, model.tokenizer, ids, **options)
-    return answers[0] if isinstance(prompts, str) else answers
+    return answers[0] if alone else answers
 
 
-def _encode(model: Model, prompt: str | Conversation | Sequence[int]) -> list[int]:
-    is_conversation = not isinstance(prompt, str) and any(isinstance(part, Mapping) for part in prompt)
-    if not isinstance(prompt, str) and not is_conversation:
-        return list(cast("Sequence[int]", prompt))
-    messages = cast("str | Conversation", prompt)
-    if model.chat_template is not None:
-        return model.tokenizer.encode(model.chat_template.render_prompt(messages), add_special_tokens=False)
-    if is_conversation:
+def _is_conversation(prompt: object) -> bool:
+    return isinstance(prompt, Sequence) and any(isinstance(part, Mapping) for part in prompt)
+
+
+def _list(prompts: Any) -> list[Any]:
+    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
+        raise TypeError(
+            f"[generate] expected a text, a conversation or a list of prompts, got {type(prompts).__name__}"
+        )
+    return list(prompts)
+
+
+def _encode(model: Model, index: int, prompt: Any) -> list[int]:
+    if isinstance(prompt, str) or _is_conversation(prompt):
+        if model.chat_template is not None:
+            return model.tokenizer.encode(model.chat_template.render_prompt(prompt), add_special_tokens=False)
+        if isinstance(prompt, str):
+            return model.tokenizer.encode(prompt)
         raise ValueError("[generate] the model has no chat template for a conversation; give it a text")
-    return model.tokenizer.encode(str(messages))
+    try:
+        return [operator.index(token) for token in prompt]
+    except TypeError:
+        raise TypeError(
+            f"[generate] prompt {index} must be a text, a conversation or a list of token ids, got {prompt!r:.200}"
+        ) from None

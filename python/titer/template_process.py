@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from titer import template_program
@@ -26,7 +27,7 @@ class TemplateProcess:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
+        os.register_at_fork(after_in_child=self._leave_to_parent)
 
     def ask(self, task: str, **request: Any) -> Any:
         """Return the answer of the program to a request.
@@ -68,8 +69,8 @@ class TemplateProcess:
         return content
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and (self._owner != os.getpid() or self._process.poll() is not None):
-            self.stop()  # a fork must not share the pipes; the other reason is that somebody has killed it
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()  # somebody has killed it
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", template_program.__file__],
@@ -79,17 +80,30 @@ class TemplateProcess:
                 # Threads would reserve memory of their own, which counts.
                 env=os.environ | {"HF_HUB_OFFLINE": "1", "MALLOC_ARENA_MAX": "1", "TOKENIZERS_PARALLELISM": "false"},
             )
-            self._owner = os.getpid()
             atexit.register(self.stop)
         return self._process
 
     def stop(self) -> None:
         """End the process; the next request starts another one."""
         process, self._process = self._process, None
-        if process is not None and self._owner == os.getpid():
+        if process is not None:
             process.kill()
             process.communicate()
         atexit.unregister(self.stop)
+
+    def _leave_to_parent(self) -> None:
+        """After a fork: the pipes are the parent's, and a thread that held the lock is not here to let go of it."""
+        self._lock = threading.Lock()
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None
+        with Path(os.devnull).open(
+            "r+b", buffering=0
+        ) as nothing:  # the process ends when the last writer of its pipe does
+            for pipe in (process.stdin, process.stdout):
+                os.dup2(nothing.fileno(), pipe.fileno(), inheritable=False)
+        process.returncode = 0  # nothing to wait for
 
 
 def _why(status: int, size: int) -> str:

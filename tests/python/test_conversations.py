@@ -73,7 +73,7 @@ CONVERSATIONS = {
     "slot in the system turn": [with_slot(SYSTEM), FIRST],
     "slot in the first of two questions": [with_slot(FIRST), REPLY, SECOND],
     "slot in the last of two questions": [SYSTEM, FIRST, REPLY, with_slot(SECOND)],
-    "slot in an answer": [FIRST, with_slot(REPLY), SECOND],
+    "slot in an earlier answer": [FIRST, with_slot(REPLY), SECOND],
 }
 
 
@@ -157,6 +157,12 @@ def test_a_content_may_be_a_list_of_parts() -> None:
         ([{"role": 3, "content": "{slot}"}], TypeError, "the role of message 0 .* got 3"),
         ([{"role": "user"}], ValueError, "must hold {slot} exactly once, found it 0 times"),
         ([{"role": "user", "content": None}], ValueError, "found it 0 times"),
+        ([{"role": "user", "content": "{slot}"}, REPLY], ValueError, "the last message is the assistant's"),
+        (
+            [{"role": "user", "content": "{slot}", "x": b"y"}],
+            TypeError,
+            r"\[chat\] the messages must hold what JSON can",
+        ),
         ([], ValueError, "found it 0 times"),
         ("", ValueError, "found it 0 times"),
     ],
@@ -209,8 +215,16 @@ def test_generate_answers_conversations(shape: str) -> None:
     assert answers(conversations) == answers(ids)
     assert answers([FIRST["content"], conversations[1], ids[0]]) == answers([ids[0], ids[1], ids[0]])
     assert titer.generate(model, FIRST["content"], max_new_tokens=5).ids == answers([ids[0]])[0]
-    with pytest.raises(TypeError, match="message 1 must be a dictionary"):
-        titer.generate(model, [[FIRST, "Hello"]])
+    assert titer.generate(model, [FIRST], max_new_tokens=5).ids == answers([ids[0]])[0]
+    for wrong, message in [
+        ([[FIRST, "Hello"]], "message 1 must be a dictionary"),
+        (FIRST, "expected a text, a conversation or a list of prompts, got dict"),
+        (None, "got NoneType"),
+        ([5, 6], r"prompt 0 must be a text, a conversation or a list of token ids, got 5"),
+        ([[5, 6.5]], r"prompt 0 must be .* got \[5, 6.5\]"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            titer.generate(model, wrong)  # type: ignore[call-overload]
 
 
 # ---- models without a template

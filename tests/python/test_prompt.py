@@ -257,6 +257,16 @@ def test_valid_ids_come_back_from_a_template_that_trims(
         assert prompt.encode(prompt.slot_text(ids)) == prompt.before_ids + ids + prompt.after_ids
 
 
+@pytest.mark.parametrize("space", [" ", "\n", "\x1c", "\x1f", "\x85", "\u00a0", "\u2003", "\u3000"])
+def test_all_white_space_that_a_template_trims_is_invalid_at_the_ends(trimming_model: titer.Model, space: str) -> None:
+    ids = [*trimming_model.tokenizer.encode("x", False), *trimming_model.tokenizer.encode(space, False)]
+    prompt = titer.Prompt.from_chat(trimming_model, "Tell me {slot}", target="Sure", initial="x x")
+    before = titer.Prompt.from_chat(trimming_model, "{slot} now", target="Sure", initial="x x")
+    assert not prompt.valid(ids)
+    assert not before.valid(ids[1:] + ids[:1])
+    assert before.valid(ids) or space in " \n"  # inside the message it stays, unless it merges
+
+
 @pytest.fixture(scope="module")
 def trimming_model(tmp_path_factory: pytest.TempPathFactory) -> titer.Model:
     return with_template(tmp_path_factory.mktemp("trimming"), TRIMMING)

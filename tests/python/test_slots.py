@@ -166,6 +166,13 @@ def test_an_answer_that_starts_a_text_drops_the_mark(make: Make, load: Callable[
     assert ours.text_after("x<s>", ids) == (" the dose" if make in (mistral, prefix_space) else "the dose")
 
 
+def test_a_target_may_end_with_a_special_token(load: Callable[[Make], Pair]) -> None:
+    ours = load(llama2)[1]
+    prompt = titer.Prompt.from_text(ours, "x {slot} is", " the dose</s>", initial="x")
+    assert prompt.answer_text("x", prompt.target_ids) == prompt.target
+    assert prompt.answer_text("x", prompt.target_ids[:-1]) == " the dose"
+
+
 def test_text_after_names_what_is_wrong(load: Callable[[Make], Pair]) -> None:
     ours = load(llama2)[1]
     with pytest.raises(IndexError, match="-1"):

@@ -113,3 +113,19 @@ assert render("after") == "after"
         "PYTHONPATH": os.pathsep.join(sys.path)
     })  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_forked_child_has_a_process_of_its_own(process: TemplateProcess) -> None:
+    """Also where another thread is in the middle of a request; and the parent's process does not wait for the child."""
+    assert render(process, "x") == "x"
+    parents = process._process
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(lambda: [render(process, "{{ 'x' * 1000 }}" * 500) for _ in range(20)])
+        child = os.fork()
+        if child == 0:
+            answer = render(process, "child")
+            process.stop()
+            os._exit(0 if answer == "child" else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert {len(text) for text in busy.result()} == {500_000}
+    assert process._process is parents

@@ -119,7 +119,7 @@ def rows() -> Iterator[Row]:
         damage = _only_the_tokenizer_tells(remove("tokenizer.json"), class_, other)
         yield Row(f"special tokens from {name} with {what}", "model", damage, "transformers cannot", load="show")
     pipe = _only_the_tokenizer_tells(lambda folder: os.mkfifo(folder / "vocab.json"))
-    yield Row("special tokens from a pipe", "vocab.json", pipe, "got a device, pipe or socket")
+    yield Row("special tokens from a pipe", "vocab.json", pipe, "got a folder, device, pipe or socket")
     code = edit(_CONFIG, {"auto_map": {"AutoTokenizer": ["code.Tokenizer", None]}, "tokenizer_class": "Tokenizer"})
     damage = _only_the_tokenizer_tells(code, _code)
     yield Row("special tokens from code", "model", damage, "transformers cannot load that")
