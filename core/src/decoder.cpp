@@ -9,6 +9,7 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/silu.h>
+#include <titer/kernels/rope.h>
 
 #include <cmath>
 
@@ -94,16 +95,16 @@ Projected project(const at::Tensor& h, const at::Tensor& wanted, const LayerWeig
   return out;
 }
 
+/// In place where no gradient is wanted: nobody reads the keys without their positions.
 at::Tensor rotate_keys(const at::Tensor& k, const Rotary& rotary, Workspace* workspace) {
-  if (workspace == nullptr) return apply_rotary(k, rotary);
-  return apply_rotary(k, rotary, workspace->take("rotated_k", k.sizes(), k.options()));
+  return workspace == nullptr ? ops::rope(k, rotary.cos, rotary.sin) : ops::rope_out(k, k, rotary.cos, rotary.sin);
 }
 
 /// Laid out [Hkv, N, G, hd] in a workspace, so that all queries of a key head are one matrix.
 at::Tensor rotate_queries(const at::Tensor& q, const Rotary& rotary, Workspace* workspace) {
-  if (workspace == nullptr) return apply_rotary(q, rotary);
+  if (workspace == nullptr) return ops::rope(q, rotary.cos, rotary.sin);
   const at::Tensor by_head = workspace->take("rotated_q", {q.size(1), q.size(0), q.size(2), q.size(3)}, q.options());
-  return apply_rotary(q, rotary, by_head.transpose(0, 1));
+  return ops::rope_out(by_head.transpose(0, 1), q, rotary.cos, rotary.sin);
 }
 
 }  // namespace

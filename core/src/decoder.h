@@ -6,7 +6,7 @@
 
 #include <titer/core/causal_lm.h>
 
-#include "rope.h"
+#include "rotary.h"
 #include "workspace.h"
 
 namespace titer {

@@ -4,20 +4,19 @@
 
 #include <limits>
 
-// What is left: AVX-512, AVX2 and a scalar fallback on x86, NEON on Arm. Each target costs compile time.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#include "cpu/highway_targets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/linear_cross_entropy_tile.cpp"
 #include <hwy/foreach_target.h>  // must come before highway.h
 //
 #include <hwy/contrib/math/math-inl.h>
-#include <hwy/highway.h>
+
+#include "cpu/float_lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace titer::cpu {
 namespace HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
 
 template <typename T>
 using Lanes = hn::CappedTag<T, kTileColumnAlign>;
@@ -121,18 +120,6 @@ HWY_INLINE void transpose(const T* tile, int64_t num_tokens, int64_t columns, in
   }
 }
 
-// The upper halves of the results are the bfloat16 bits; the lower halves are unspecified.
-template <class V>
-HWY_INLINE auto round_to_bfloat16(V x) {
-  const Lanes<float> d;
-  const Lanes<uint32_t> du;
-  const auto bits = hn::BitCast(du, x);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFF)));
-  // Rounding could carry a NaN into infinity or zero.
-  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(hn::BitCast(d, bits))), hn::Set(du, 0x7FC00000), rounded);
-}
-
 HWY_INLINE void transpose_to_bfloat16(const float* tile, int64_t num_tokens, int64_t columns, int64_t ld, uint16_t* out,
                                       int64_t out_ld) {
   const Lanes<float> d;
@@ -143,10 +130,10 @@ HWY_INLINE void transpose_to_bfloat16(const float* tile, int64_t num_tokens, int
   uint32_t* const pairs = reinterpret_cast<uint32_t*>(out);
   for (int64_t c = 0; c < columns; c += lanes) {
     for (int64_t j = 0; j < num_tokens; j += 2) {
-      const auto low = hn::ShiftRight<16>(round_to_bfloat16(hn::LoadU(d, tile + j * ld + c)));
+      const auto low = hn::ShiftRight<16>(round_to_bfloat16(d, hn::LoadU(d, tile + j * ld + c)));
       auto high = hn::Zero(du);
       if (j + 1 < num_tokens) {
-        high = hn::And(round_to_bfloat16(hn::LoadU(d, tile + (j + 1) * ld + c)), hn::Set(du, 0xFFFF0000));
+        high = hn::And(round_to_bfloat16(d, hn::LoadU(d, tile + (j + 1) * ld + c)), hn::Set(du, 0xFFFF0000));
       }
       hn::ScatterIndex(hn::Or(high, low), du, pairs + (c * out_ld + j) / 2, offsets);
     }
@@ -156,13 +143,9 @@ HWY_INLINE void transpose_to_bfloat16(const float* tile, int64_t num_tokens, int
 HWY_INLINE void round_tile_to_bfloat16(const float* tile, int64_t num_tokens, int64_t columns, int64_t ld,
                                        uint16_t* out, int64_t out_ld) {
   const Lanes<float> d;
-  const hn::Rebind<uint16_t, Lanes<float>> dh;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t j = 0; j < num_tokens; ++j) {
-    for (int64_t c = 0; c < columns; c += lanes) {
-      const auto bits = hn::ShiftRight<16>(round_to_bfloat16(hn::LoadU(d, tile + j * ld + c)));
-      hn::StoreU(hn::DemoteTo(dh, hn::BitCast(Lanes<int32_t>(), bits)), dh, out + j * out_ld + c);
-    }
+    for (int64_t c = 0; c < columns; c += lanes) store(hn::LoadU(d, tile + j * ld + c), d, out + j * out_ld + c);
   }
 }
 

@@ -1,9 +1,8 @@
-// Rotary position embedding (arXiv 2104.09864) and its scaled variants: linear (position interpolation, arXiv
-// 2306.15595), dynamic NTK, the piecewise scaling of Llama 3.1, and LongRoPE (arXiv 2402.13753).
-#include "rope.h"
+// Angles of the rotary position embedding (arXiv 2104.09864) and of its scaled variants: linear (position
+// interpolation, arXiv 2306.15595), dynamic NTK, the piecewise scaling of Llama 3.1, and LongRoPE (arXiv 2402.13753).
+#include "rotary.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/mul.h>
@@ -81,30 +80,6 @@ Rotaries make_step_rotaries(const ModelConfig& config, const at::Tensor& positio
     }
     out.push_back({at::cat(cos), at::cat(sin)});
   }
-  return out;
-}
-
-at::Tensor apply_rotary(const at::Tensor& x, const Rotary& rotary, const at::Tensor& out) {
-  const int64_t half = rotary.cos.size(1);
-  const int64_t rest = x.size(-1) - 2 * half;
-  std::vector<int64_t> table_shape(static_cast<size_t>(x.dim()), 1);
-  table_shape.front() = x.size(0);
-  table_shape.back() = half;
-  const at::Tensor cos = rotary.cos.view(table_shape);
-  const at::Tensor sin = rotary.sin.view(table_shape);
-  const at::Tensor first = x.narrow(-1, 0, half);
-  const at::Tensor second = x.narrow(-1, half, half);
-  if (!out.defined()) {
-    std::vector<at::Tensor> parts{first * cos - second * sin, second * cos + first * sin};
-    if (rest > 0) parts.push_back(x.narrow(-1, 2 * half, rest));
-    return at::cat(parts, -1).to(x.scalar_type());
-  }
-  if (rotary.cos.scalar_type() != x.scalar_type()) return out.copy_(apply_rotary(x, rotary));
-  at::Tensor out_first = out.narrow(-1, 0, half);
-  at::Tensor out_second = out.narrow(-1, half, half);
-  at::mul_out(out_first, first, cos).addcmul_(second, sin, -1);
-  at::mul_out(out_second, second, cos).addcmul_(first, sin);
-  if (rest > 0) out.narrow(-1, 2 * half, rest).copy_(x.narrow(-1, 2 * half, rest));
   return out;
 }
 

@@ -1,4 +1,4 @@
-// Rotary position embedding: tables of cosines and sines, and their application to packed rows.
+// Tables of cosines and sines of the rotary position embedding; titer/kernels/rope.h applies them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,9 +25,5 @@ Rotaries make_rotaries(const ModelConfig& config, const at::Tensor& positions, i
 
 /// The same for rows that are each the last of their own sequence: a decoding step.
 Rotaries make_step_rotaries(const ModelConfig& config, const at::Tensor& positions, at::ScalarType dtype);
-
-/// Rotates the leading rotary_dim dimensions of x [N, ..., hd] by the angles of its row. Writes to `out` (same shape,
-/// any strides) where it is defined, which must not be used where a gradient is wanted.
-at::Tensor apply_rotary(const at::Tensor& x, const Rotary& rotary, const at::Tensor& out = {});
 
 }  // namespace titer
