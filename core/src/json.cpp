@@ -56,7 +56,15 @@ class JsonBuilder {
   bool number_unsigned(json::number_unsigned_t value) { return add(value, 0); }
   bool number_float(json::number_float_t value, const std::string& /*text*/) { return add(value, 0); }
   // A copy, not a move: it has no spare capacity, and the lexer keeps its buffer.
-  bool string(const std::string& value) { return add(value, kStringBytes + heap_bytes(value)); }
+  bool string(const std::string& value) {
+    if (gathers_) {
+      charge(kElementBytes + kStringBytes + heap_bytes(value));
+      if (num_strings_ == strings_.size()) strings_.emplace_back();
+      strings_[num_strings_++] = value;
+      return true;
+    }
+    return add(value, kStringBytes + heap_bytes(value));
+  }
   bool binary(const json::binary_t& /*value*/) { return false; }  // JSON text has none
 
   bool start_object(std::size_t /*unknown*/) { return open(json::value_t::object, kObjectBytes); }
@@ -132,6 +140,7 @@ class JsonBuilder {
       *member_ = json(std::forward<Value>(value));
       return std::exchange(member_, nullptr);
     }
+    if (gathers_) stop_gathering();
     charge(bytes + kElementBytes);
     auto& elements = open_.back()->get_ref<json::array_t&>();
     return &elements.emplace_back(std::forward<Value>(value));
@@ -148,7 +157,9 @@ class JsonBuilder {
     if (open_.size() >= max_depth_) {
       fail("arrays and objects are nested deeper than " + std::to_string(max_depth_) + " levels");
     }
+    const bool is_element = in_stream();
     open_.push_back(place(type, bytes));
+    if (is_element && type == json::value_t::array && stream_->take_strings) gathers_ = true;
     if (stream_ == nullptr && open_.size() == kStreamDepth) {
       const auto wanted = [&](const JsonStream& s) { return s.parent == parent_ && s.key == member_key_; };
       const auto found = std::find_if(streams_.begin(), streams_.end(), wanted);
@@ -179,11 +190,27 @@ class JsonBuilder {
   bool in_stream() const { return stream_ != nullptr && open_.size() == kStreamDepth; }
 
   void hand_over() {
-    stream_->take(element_key_, element_);
+    if (num_strings_ > 0) {
+      stream_->take_strings(std::span(strings_).first(num_strings_));
+    } else {
+      stream_->take(element_key_, element_);
+    }
+    gathers_ = false;
+    num_strings_ = 0;
     element_ = nullptr;
+    if (memory_before_element_ - memory_left_ > kMaxKeptBytes) strings_ = {};
     memory_left_ = memory_before_element_;
   }
 
+  /// The element turns out to hold something other than strings.
+  void stop_gathering() {
+    auto& elements = element_.get_ref<json::array_t&>();
+    elements.assign(strings_.begin(), strings_.begin() + static_cast<std::ptrdiff_t>(num_strings_));
+    gathers_ = false;
+    num_strings_ = 0;
+  }
+
+  static constexpr std::size_t kMaxKeptBytes = 4096;
   static constexpr std::size_t kStreamDepth = 3;  // the outermost object, the parent and the member are open
 
   std::string_view text_;
@@ -203,6 +230,9 @@ class JsonBuilder {
   std::string element_key_;
   json element_;
   std::size_t memory_before_element_ = 0;
+  bool gathers_ = false;              // is an element of the stream open that has held strings only?
+  std::vector<std::string> strings_;  // the first num_strings_ are its; all keep their memory for the next one
+  std::size_t num_strings_ = 0;
 };
 
 }  // namespace

@@ -25,6 +25,9 @@ struct JsonStream {
   /// Gets the key of a member, empty for an element of an array, and the value. Duplicate keys are for it to find; what
   /// it throws ends the parsing. What it keeps is not counted as memory of the document.
   std::function<void(const std::string& key, const nlohmann::json& value)> take;
+  /// Where set, gets those elements of an array that are arrays of one or more strings, and `take` only the others: a
+  /// JSON value for a pair of strings costs five allocations.
+  std::function<void(std::span<const std::string> strings)> take_strings = {};
 };
 
 /// Parses one JSON value (RFC 8259), iteratively and in O(n log n).

@@ -11,6 +11,8 @@ namespace {
 
 __extension__ using Product = unsigned __int128;
 
+constexpr std::size_t kBlock = 32;  // strings whose places are fetched together
+
 uint64_t mix(uint64_t a, uint64_t b) {
   const Product product = static_cast<Product>(a) * b;
   return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64U);
@@ -41,15 +43,28 @@ uint64_t hash_of(std::string_view bytes) {
   return mix(hash ^ tail, 0xD6E8FEB86659FD93U);
 }
 
-void StringIndex::reserve(std::size_t count) { slots_.assign(std::bit_ceil(2 * count + 2), Slot{}); }
-
-bool StringIndex::insert(int32_t id) {
-  const std::string_view text = strings_[static_cast<std::size_t>(id)];
-  const uint64_t hash = hash_of(text);
-  Slot& slot = slots_[slot_of(text, hash)];
-  if (slot.id >= 0) return false;
-  slot = {id, static_cast<uint32_t>(hash >> 32U)};
-  return true;
+int32_t StringIndex::insert_all(std::span<const int32_t> ids) {
+  slots_.assign(std::bit_ceil(2 * ids.size() + 2), Slot{});
+  const auto text = [&](std::size_t i) { return strings_[static_cast<std::size_t>(ids[i])]; };
+  const std::size_t mask = slots_.size() - 1;
+  int32_t repeated = -1;
+  std::array<uint64_t, kBlock> hashes{};
+  for (std::size_t begin = 0; begin < ids.size(); begin += kBlock) {
+    const std::size_t size = std::min(kBlock, ids.size() - begin);
+    for (std::size_t i = 0; i < size; ++i) {
+      hashes[i] = hash_of(text(begin + i));
+      __builtin_prefetch(&slots_[hashes[i] & mask], 1);
+    }
+    for (std::size_t i = 0; i < size; ++i) {
+      Slot& slot = slots_[slot_of(text(begin + i), hashes[i])];
+      if (slot.id < 0) {
+        slot = {ids[begin + i], static_cast<uint32_t>(hashes[i] >> 32U)};
+      } else if (repeated < 0) {
+        repeated = ids[begin + i];
+      }
+    }
+  }
+  return repeated;
 }
 
 int32_t StringIndex::find(std::string_view text) const {
@@ -62,7 +77,6 @@ void StringIndex::find_all(std::span<const std::string_view> texts, std::span<in
     std::fill(ids.begin(), ids.end(), -1);
     return;
   }
-  constexpr std::size_t kBlock = 32;
   std::array<uint64_t, kBlock> hashes{};
   const std::size_t mask = slots_.size() - 1;
   for (std::size_t begin = 0; begin < texts.size(); begin += kBlock) {

@@ -43,10 +43,9 @@ class StringIndex {
  public:
   explicit StringIndex(const StringTable& strings) : strings_(strings) {}
 
-  /// Makes room for `count` ids; to be called once, before the first insert.
-  void reserve(std::size_t count);
-  /// False if the string of `id` is known already; then nothing changes.
-  bool insert(int32_t id);
+  /// To be called once. Of two ids with the same string the first is known.
+  /// @returns the first id whose string another one has already, -1 if there is none
+  int32_t insert_all(std::span<const int32_t> ids);
   /// Id of a string, -1 if it is not known.
   int32_t find(std::string_view text) const;
   /// The same for many strings: the table is larger than the caches, and what one look-up waits for is fetched for all.

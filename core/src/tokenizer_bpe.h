@@ -29,6 +29,9 @@ class MergeTable {
   /// Appends the merge of the next rank. A later merge of the same pair replaces an earlier one.
   void push_back(int32_t left, int32_t right, int32_t merged);
 
+  /// A hint for the processor that push_back of the pair comes soon.
+  void prefetch(int32_t left, int32_t right) const { __builtin_prefetch(&slots_[first_slot(left, right)], 1); }
+
   Merge find(int32_t left, int32_t right) const {
     const uint32_t rank = slots_[slot_of(left, right)];
     return rank == kFree ? Merge{} : Merge{rank, entries_[rank].merged};
@@ -43,10 +46,14 @@ class MergeTable {
     int32_t merged;
   };
 
-  std::size_t slot_of(int32_t left, int32_t right) const {
+  std::size_t first_slot(int32_t left, int32_t right) const {
     const uint64_t key = uint64_t{static_cast<uint32_t>(left)} << 32U | static_cast<uint32_t>(right);
+    return key * multiplier_ >> shift_;
+  }
+
+  std::size_t slot_of(int32_t left, int32_t right) const {
     const std::size_t mask = slots_.size() - 1;
-    std::size_t slot = key * multiplier_ >> shift_;
+    std::size_t slot = first_slot(left, right);
     while (true) {
       const uint32_t rank = slots_[slot];
       if (rank == kFree || (entries_[rank].left == left && entries_[rank].right == right)) return slot;

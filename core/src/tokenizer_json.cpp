@@ -125,10 +125,12 @@ class StateReader : private JsonChecks {
         flags[at] = static_cast<uint8_t>(flags[at] | kSkipped);
       }
     }
-    state_->id_of.reserve(num_entries);
+    std::vector<int32_t> ids;
+    ids.reserve(num_entries);
     for (std::size_t at = 0; at < flags.size(); ++at) {
-      if ((flags[at] & kExists) != 0) state_->id_of.insert(static_cast<int32_t>(at));
+      if ((flags[at] & kExists) != 0) ids.push_back(static_cast<int32_t>(at));
     }
+    state_->id_of.insert_all(ids);
     state_->flags = std::move(flags);
   }
 
@@ -303,12 +305,12 @@ class StateReader : private JsonChecks {
 
   void read_whole_pieces() {
     const bool bytes = state_->pre_tokenizer.byte_level;
-    StringIndex& index = state_->model.whole_pieces.emplace(bytes ? state_->bytes : state_->spellings);
-    index.reserve(state_->flags.size());
+    std::vector<int32_t> ids;
     for (std::size_t at = 0; at < state_->flags.size(); ++at) {
       if ((state_->flags[at] & kInModel) == 0 || (bytes && !bytes_spelled_by(state_->spellings[at]))) continue;
-      index.insert(static_cast<int32_t>(at));
+      ids.push_back(static_cast<int32_t>(at));
     }
+    state_->model.whole_pieces.emplace(bytes ? state_->bytes : state_->spellings).insert_all(ids);
   }
 
   void read_merges() {
@@ -320,7 +322,7 @@ class StateReader : private JsonChecks {
     for (const int32_t id : state_->model.byte_ids) {
       if (id >= 0) stands_in[static_cast<std::size_t>(id)] = true;
     }
-    std::string wholes;  // of a block of merges, so that their tokens are looked up together
+    std::string wholes;  // of a block of merges, so that what their look-ups wait for is fetched together
     std::vector<std::string_view> texts;
     std::vector<int32_t> ids;
     for (std::size_t begin = 0; begin < tables_.num_merges(); begin += kMergeBlock) {
@@ -336,6 +338,10 @@ class StateReader : private JsonChecks {
       }
       ids.resize(texts.size());
       state_->id_of.find_all(texts, ids);
+      for (std::size_t i = begin; i < end; ++i) {
+        const std::size_t at = 3 * (i - begin);
+        state_->model.merges.prefetch(ids[at], ids[at + 1]);
+      }
       for (std::size_t i = begin; i < end; ++i) {
         const std::size_t at = 3 * (i - begin);
         for (const std::size_t part : {at, at + 1, at + 2}) check_merge_part(texts[part], ids[part], i);

@@ -1,7 +1,7 @@
 #include "tokenizer_json_tables.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <stdexcept>
 
 #include "quote.h"
@@ -23,8 +23,12 @@ std::vector<JsonStream> TokenizerTables::streams() {
            [this, first_problem](const std::string& token, const json& id) {
              first_problem(wrong_token_, [&] { add_token(token, id); });
            }},
-          {"model", "merges", [this, first_problem](const std::string& /*key*/, const json& entry) {
+          {"model", "merges",
+           [this, first_problem](const std::string& /*key*/, const json& entry) {
              first_problem(wrong_merge_, [&] { add_merge(entry); });
+           },
+           [this, first_problem](std::span<const std::string> parts) {
+             first_problem(wrong_merge_, [&] { add_merge(parts); });
            }}};
 }
 
@@ -33,19 +37,18 @@ void TokenizerTables::add_token(const std::string& token, const json& id) {
   tokens_.push_back(token);
 }
 
-void TokenizerTables::add_merge(const json& entry) {
-  if (num_entries_ == 0) pairs_ = entry.is_array();
+void TokenizerTables::add_merge(std::span<const std::string> parts) {
   const std::size_t at = num_entries_++;
-  if (pairs_ && entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string()) {
-    merge_parts_.push_back(entry[0].get_ref<const std::string&>());
-    merge_parts_.push_back(entry[1].get_ref<const std::string&>());
-    return;
-  }
-  const std::string place = join("model.merges", at);
-  if (pairs_ || !entry.is_string()) {
-    fail("'" + place + "' must be " + (pairs_ ? "an array of two strings" : "a string") +
-         " as the first entry is, got " + describe(entry));
-  }
+  if (at == 0) pairs_ = true;
+  if (!pairs_ || parts.size() != 2) fail_merge(at, "an array of " + std::to_string(parts.size()));
+  merge_parts_.push_back(parts[0]);
+  merge_parts_.push_back(parts[1]);
+}
+
+void TokenizerTables::add_merge(const json& entry) {
+  const std::size_t at = num_entries_++;
+  if (at == 0) pairs_ = entry.is_array();
+  if (pairs_ || !entry.is_string()) fail_merge(at, describe(entry));
   const std::string_view line = entry.get_ref<const std::string&>();
   if (line.starts_with("#version")) {
     skipped_.push_back(at);
@@ -53,19 +56,25 @@ void TokenizerTables::add_merge(const json& entry) {
   }
   const std::size_t space = line.find(' ');
   if (space == std::string_view::npos || line.find(' ', space + 1) != std::string_view::npos) {
-    fail("'" + place + "' must be two tokens with a space between them, got " + quote(line));
+    fail("'" + join("model.merges", at) + "' must be two tokens with a space between them, got " + quote(line));
   }
   merge_parts_.push_back(line.substr(0, space));
   merge_parts_.push_back(line.substr(space + 1));
+}
+
+void TokenizerTables::fail_merge(std::size_t entry, const std::string& found) const {
+  fail("'" + join("model.merges", entry) + "' must be " + (pairs_ ? "an array of two strings" : "a string") +
+       " as the first entry is, got " + found);
 }
 
 void TokenizerTables::check() {
   for (const std::string& problem : {wrong_token_, wrong_merge_}) {
     if (!problem.empty()) throw std::invalid_argument(problem);
   }
-  index_.reserve(num_tokens());
-  for (std::size_t i = 0; i < num_tokens(); ++i) {
-    if (!index_.insert(static_cast<int32_t>(i))) fail("'model.vocab' has " + quote(token(i)) + " twice");
+  std::vector<int32_t> places(num_tokens());
+  std::iota(places.begin(), places.end(), 0);
+  if (const int32_t repeated = index_.insert_all(places); repeated >= 0) {
+    fail("'model.vocab' has " + quote(token(static_cast<std::size_t>(repeated))) + " twice");
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,7 +45,9 @@ class TokenizerTables : private JsonChecks {
 
  private:
   void add_token(const std::string& token, const nlohmann::json& id);
+  void add_merge(std::span<const std::string> parts);
   void add_merge(const nlohmann::json& entry);
+  [[noreturn]] void fail_merge(std::size_t entry, const std::string& found) const;
 
   StringTable tokens_;
   std::vector<int32_t> ids_;

@@ -145,6 +145,24 @@ TEST(Json, elements_of_a_stream_are_handed_over_and_not_kept) {
   EXPECT_EQ(streamed(R"({"model": {"vocab": [1, [2], "3"]}})").first, R"(=1 =[2] ="3" )");
 }
 
+TEST(Json, arrays_of_strings_are_handed_over_as_such_where_that_is_asked_for) {
+  std::string elements;
+  const std::vector<JsonStream> streams = {
+      {"model", "merges",
+       [&](const std::string& key, const nlohmann::json& value) { elements += key + value.dump() + " "; },
+       [&](std::span<const std::string> strings) {
+         for (const std::string& text : strings) elements += text + "+";
+         elements += " ";
+       }}};
+  const nlohmann::json rest = parse_json(
+      R"({"model": {"merges": [["a", "b"], "c", ["d", 1], [], [["e"]], ["f", ["g"], "h"], ["i"], ["j", {"k": "l"}],
+                               {"m": ["n"]}, ["o", "p", "q"], [null, "r"]], "s": ["t", "u"]}})",
+      "tokenizer.json", {}, streams);
+  EXPECT_EQ(elements,
+            R"(a+b+ "c" ["d",1] [] [["e"]] ["f",["g"],"h"] i+ ["j",{"k":"l"}] {"m":["n"]} o+p+q+ [null,"r"] )");
+  EXPECT_EQ(rest.dump(), R"({"model":{"merges":[],"s":["t","u"]}})");
+}
+
 TEST(Json, only_the_member_that_is_asked_for_is_streamed) {
   for (const char* text :
        {R"({"a":{"vocab":1},"model":[[1]]})", R"([{"model":{"vocab":[1]}}])", R"({"model":{"a":{"vocab":[1]}}})",
