@@ -59,7 +59,7 @@ def main() -> None:
         report: dict[str, Any] = {
             "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
             "versions": {"tokenizers": tokenizers.__version__},
-            "command": "python benchmarks/python/tokenizer_speed.py " + " ".join(sys.argv[1:]),
+            "command": " ".join(["python", "benchmarks/python/tokenizer_speed.py", *sys.argv[1:]]),
             "load": [{"tokenizer": name, **compare_loads(file, arguments.repeats)} for name, file in loads.items()],
             "encode": [
                 {"tokenizer": name, **compare_encoding(file, arguments.repeats)} for name, file in files.items()
