@@ -6,6 +6,7 @@ gives, or `--models` allows to fetch it. Otherwise they are deselected, and pyte
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "python"))  # for the peers
+
+# A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C; some of them press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _DOWNLOADS = {  # fixture: (option that allows the download, path below the cache folder)
     "smollm2_folder": ("--downloads", "models/smollm2-135m-instruct/titer.json"),

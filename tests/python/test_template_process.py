@@ -63,15 +63,6 @@ def test_threads_share_it(process: TemplateProcess) -> None:
     assert numbers == [str(number + 1) for number in range(100)]
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C interrupts, as in a terminal; a shell that starts tests in the background has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_request_leaves_no_answer_behind(process: TemplateProcess) -> None:
     threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
