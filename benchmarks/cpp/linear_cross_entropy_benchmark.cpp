@@ -1,7 +1,5 @@
 // linear_cross_entropy against at::linear + cross_entropy, forward and with the gradient of hidden, which is what an
-// attack asks for. Compare ratios of one run, on an idle machine:
-//   titer_kernel_benchmarks --benchmark_enable_random_interleaving=true --benchmark_repetitions=5
-//   --benchmark_report_aggregates_only=true
+// attack asks for. benchmarks/python/kernels.py runs it.
 // GFLOP/s counts the products of the plain formulation: 2 R d V forward, twice that with the gradient.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
@@ -54,7 +52,7 @@ void run(benchmark::State& state, const LinearCrossEntropyCase& c, Losses losses
 const bool registered = [] {
   for (const LinearCrossEntropyCase& c : linear_cross_entropy_speed_cases()) {
     for (const bool with_gradient : {false, true}) {
-      const std::string suffix = std::string(with_gradient ? "/forward_backward/" : "/forward/") + c.name;
+      const std::string suffix = "/linear_cross_entropy/" + c.name + (with_gradient ? "/forward_backward" : "/forward");
       for (const auto& [name, losses] : {std::pair{"titer", &titer_losses}, std::pair{"torch", &torch_losses}}) {
         benchmark::RegisterBenchmark((name + suffix).c_str(), run, c, losses, with_gradient)
             ->Unit(benchmark::kMillisecond)

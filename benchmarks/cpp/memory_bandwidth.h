@@ -1,7 +1,5 @@
 // Element-wise operations are bound by memory: they are measured in GB/s beside a copy of the same tensors in the same
-// run, on a working set that no cache holds. On an idle machine:
-//   titer_kernel_benchmarks --benchmark_filter=<op> --benchmark_enable_random_interleaving=true
-//   --benchmark_repetitions=9 --benchmark_report_aggregates_only=true
+// run, on a working set that no cache holds. benchmarks/python/kernels.py runs them.
 #pragma once
 
 #include <benchmark/benchmark.h>

@@ -1,10 +1,8 @@
 #include "attention.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
@@ -82,21 +80,6 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   const at::Tensor scores = soft_cap(at::matmul(grouped, k.unsqueeze(2).transpose(-2, -1)) * scale, *cap) + visible;
   const at::Tensor weights = at::softmax(scores, -1, at::kFloat).to(v.scalar_type());
   return at::matmul(weights, v.unsqueeze(2)).flatten(1, 2);
-}
-
-std::pair<at::Tensor, at::Tensor> partial_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                    const at::Tensor& mask, double scale, std::optional<double> cap) {
-  if (q.is_cpu() && !cap) {
-    auto [out, lse] = at::_scaled_dot_product_flash_attention_for_cpu(
-        q, k, v, /*dropout_p=*/0.0, /*is_causal=*/false,
-        mask.defined() ? std::make_optional(mask.unsqueeze(0).unsqueeze(0)) : std::nullopt, scale);
-    return {out, lse};
-  }
-  at::Tensor scores = at::matmul(q, k.transpose(-2, -1)).to(at::kFloat).mul_(scale);
-  if (cap) scores = soft_cap(scores, *cap);
-  if (mask.defined()) scores.add_(mask);
-  const at::Tensor lse = at::logsumexp(scores, -1);
-  return {at::matmul(at::softmax(scores, -1).to(v.scalar_type()), v), lse};
 }
 
 }  // namespace titer

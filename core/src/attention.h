@@ -1,12 +1,10 @@
-// Attention of the passes: whole sequences after a cached prefix, and the partial attention that lets many candidates
-// share one prefix.
+// Attention of whole sequences after a cached prefix.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <array>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "decoder.h"
@@ -51,15 +49,5 @@ at::Tensor additive_mask(const at::Tensor& hidden, const at::TensorOptions& opti
 /// @return      [B, H, M, hd]
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& mask,
                      double scale, std::optional<double> cap);
-
-/// softmax(cap(q k^T * scale) + mask) v over one part of the keys, with the log-sum-exp of its scores, so that parts
-/// over disjoint keys can be merged (shared_prefix_attention.h). Without a gradient.
-///
-/// @param q     [B, Hkv, M, hd]
-/// @param k, v  [B, Hkv, K, hd], K at least 1
-/// @param mask  undefined, or [M, K] in q's dtype, added to the scores; a row may be all -inf
-/// @return      output [B, Hkv, M, hd] (a row without a visible key holds anything) and log-sum-exp [B, Hkv, M] float32
-std::pair<at::Tensor, at::Tensor> partial_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                    const at::Tensor& mask, double scale, std::optional<double> cap);
 
 }  // namespace titer

@@ -170,7 +170,7 @@ CandidateScores CandidateScorer::score(const at::Tensor& candidates, const Targe
   for (size_t begin = 0; begin < order.size();) {
     poll();
     std::vector<int64_t> tokens, positions;
-    std::vector<CandidateGroup> groups;
+    std::vector<PackedCandidate> packed;
     size_t end = begin;
     for (; end < order.size(); ++end) {
       const Work& item = work[order[end]];
@@ -178,9 +178,7 @@ CandidateScores CandidateScorer::score(const at::Tensor& candidates, const Targe
       if (end > begin && (static_cast<int64_t>(tokens.size()) + rows > kBlockRows ||
                           static_cast<int64_t>(end - begin) == plan.options.batch_size))
         break;
-      if (groups.empty() || groups.back().rows != rows)
-        groups.push_back({.candidates = 0, .rows = rows, .visible = plan.before + item.first});
-      ++groups.back().candidates;
+      packed.push_back({.rows = rows, .visible = plan.before + item.first});
       const int64_t* row = id + item.candidate * plan.slot;
       for (int64_t i = item.first; i < item.first + rows; ++i) {
         tokens.push_back(i < plan.slot ? row[i] : plan.tail_ids[static_cast<size_t>(i - plan.slot)]);
@@ -190,7 +188,7 @@ CandidateScores CandidateScorer::score(const at::Tensor& candidates, const Targe
 
     const at::Tensor position = plan.on_device(positions);
     const at::Tensor x = plan.workspace.select_rows("x", plan.model->weights().embedding, plan.on_device(tokens));
-    SharedPrefixAttention attention(plan.config, plan.prefix, groups, plan.target, plan.workspace);
+    SharedPrefixAttention attention(plan.config, plan.prefix, packed, plan.target, plan.workspace);
     const at::Tensor hidden =
         decode(*plan.model, place(*plan.model, x, position), plan.rotary_rows(position), attention, &plan.workspace);
     check_hidden_finite(hidden);
@@ -256,8 +254,12 @@ Generation CandidateScorer::generate(std::string_view slot_text, const GenerateO
   const auto written = static_cast<int64_t>(answer.ids.size());
   cost_.queries += 1;
   cost_.tokens += read + written;
-  cost_.flops += decode_linear_flops(*plan.model, read + written - 1, read + written - 1) +
-                 sequence_attention_flops(plan.config, 0, read) + head_flops(plan.config, written);
+  // The last layer of the prompt's pass computes its last row only.
+  const double saved = sequence_attention_flops(plan.config, 0, read) / static_cast<double>(plan.config.num_layers) *
+                       (1.0 - 1.0 / static_cast<double>(read));
+  cost_.flops += decode_linear_flops(*plan.model, read, 1) +
+                 decode_linear_flops(*plan.model, written - 1, written - 1) +
+                 sequence_attention_flops(plan.config, 0, read) - saved + head_flops(plan.config, written);
   for (int64_t i = 1; i < written; ++i) cost_.flops += sequence_attention_flops(plan.config, read + i - 1, 1);
   return answer;
 }

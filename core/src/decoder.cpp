@@ -9,6 +9,7 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/silu.h>
+#include <titer/kernels/gated_activation.h>
 #include <titer/kernels/rope.h>
 
 #include <cmath>
@@ -41,6 +42,17 @@ at::Tensor add_block(at::Tensor residual, const at::Tensor& x, const LinearWeigh
   return workspace == nullptr ? residual + out : residual.add_(out);
 }
 
+ops::GateActivation gate_activation(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      return ops::GateActivation::kSilu;
+    case Activation::kGelu:
+      return ops::GateActivation::kGelu;
+    default:
+      return ops::GateActivation::kGeluTanh;
+  }
+}
+
 at::Tensor activate(at::Tensor x, Activation activation, bool in_place) {
   if (activation == Activation::kSilu) return in_place ? at::silu_(x) : at::silu(x);
   const char* approximate = activation == Activation::kGelu ? "none" : "tanh";
@@ -51,8 +63,10 @@ at::Tensor activate(at::Tensor x, Activation activation, bool in_place) {
 at::Tensor mlp(const at::Tensor& x, const LayerWeights& w, const ModelConfig& config, Workspace* workspace) {
   const at::Tensor up = linear(x, w.up, workspace, "up");
   if (!config.gated_mlp) return activate(up, config.activation, workspace != nullptr);
-  at::Tensor gate = activate(linear(x, w.gate, workspace, "gate"), config.activation, workspace != nullptr);
-  return workspace == nullptr ? gate * up : gate.mul_(up);
+  const at::Tensor gate = linear(x, w.gate, workspace, "gate");
+  const ops::GateActivation activation = gate_activation(config.activation);
+  return workspace == nullptr ? ops::gated_activation(gate, up, activation)
+                              : ops::gated_activation_out(gate, gate, up, activation);
 }
 
 at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows, Workspace* workspace, std::string_view purpose) {
@@ -95,16 +109,9 @@ Projected project(const at::Tensor& h, const at::Tensor& wanted, const LayerWeig
   return out;
 }
 
-/// In place where no gradient is wanted: nobody reads the keys without their positions.
-at::Tensor rotate_keys(const at::Tensor& k, const Rotary& rotary, Workspace* workspace) {
-  return workspace == nullptr ? ops::rope(k, rotary.cos, rotary.sin) : ops::rope_out(k, k, rotary.cos, rotary.sin);
-}
-
-/// Laid out [Hkv, N, G, hd] in a workspace, so that all queries of a key head are one matrix.
-at::Tensor rotate_queries(const at::Tensor& q, const Rotary& rotary, Workspace* workspace) {
-  if (workspace == nullptr) return ops::rope(q, rotary.cos, rotary.sin);
-  const at::Tensor by_head = workspace->take("rotated_q", {q.size(1), q.size(0), q.size(2), q.size(3)}, q.options());
-  return ops::rope_out(by_head.transpose(0, 1), q, rotary.cos, rotary.sin);
+/// In place where no gradient is wanted: nobody reads queries or keys without their positions.
+at::Tensor rotate(const at::Tensor& x, const Rotary& rotary, Workspace* workspace) {
+  return workspace == nullptr ? ops::rope(x, rotary.cos, rotary.sin) : ops::rope_out(x, x, rotary.cos, rotary.sin);
 }
 
 }  // namespace
@@ -120,8 +127,8 @@ at::Tensor decode(const CausalLM& model, at::Tensor x, const Rotaries& rotaries,
     auto [q, k, v] = project(h, wanted, w, config, workspace);
     if (!rotaries.empty()) {
       const Rotary& rotary = rotaries[config.layers[static_cast<size_t>(i)].rope];
-      k = rotate_keys(k, rotary, workspace);
-      q = rotate_queries(q, wanted.defined() ? select_rows(rotary, wanted, workspace) : rotary, workspace);
+      k = rotate(k, rotary, workspace);
+      q = rotate(q, wanted.defined() ? select_rows(rotary, wanted, workspace) : rotary, workspace);
     }
     if (wanted.defined()) x = select_rows(x, wanted, workspace, "last_x");
     if (config.parallel_residual) h = normalise(x, w.mlp_norm, config, workspace, "norm");

@@ -1,11 +1,12 @@
 // Schemas, argument checks, meta kernel and C++ entries of rope.
 #include "rope.h"
 
-#include <ATen/MemoryOverlap.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <titer/kernels/rope.h>
 #include <torch/library.h>
+
+#include "tensor_checks.h"
 
 namespace titer {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 using Signature = at::Tensor(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 using OutSignature = at::Tensor&(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, at::Tensor& out);
 
-bool has_dense_last_dimension(const at::Tensor& t) { return t.stride(-1) == 1 || t.size(-1) <= 1; }
+constexpr const char* kName = "rope";
 
 void check_table(const at::Tensor& table, const char* name, const at::Tensor& x) {
   TORCH_CHECK_TYPE(table.scalar_type() == x.scalar_type() || table.scalar_type() == at::kFloat, "[rope] ", name,
@@ -28,8 +29,7 @@ void check_table(const at::Tensor& table, const char* name, const at::Tensor& x)
 
 /// Without a gradient, on any backend.
 at::Tensor rope_values(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
-  const bool readable = x.dim() == 0 || has_dense_last_dimension(x);
-  return ops::rope_out(at::empty(x.sizes(), x.options()), readable ? x : x.contiguous(), cos, sin);
+  return ops::rope_out(at::empty(x.sizes(), x.options()), with_dense_rows(x), cos, sin);
 }
 
 at::Tensor& rope_out_meta(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, at::Tensor& out) {
@@ -42,27 +42,15 @@ at::Tensor& rope_out_meta(const at::Tensor& x, const at::Tensor& cos, const at::
 void check_rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, const at::Tensor& out) {
   TORCH_CHECK_VALUE(x.layout() == at::kStrided && x.dim() >= 2 && x.dim() <= 4,
                     "[rope] x must be dense, [N, hd], [N, H, hd] or [N, Hkv, G, hd], got shape ", x.sizes());
-  const at::ScalarType dtype = x.scalar_type();
-  TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf || dtype == at::kDouble,
-                   "[rope] x must be float32, bfloat16, float16 or float64, got ", dtype);
+  check_dtype(kName, {x, "x"});
   check_table(cos, "cos", x);
   check_table(sin, "sin", x);
   TORCH_CHECK_VALUE(cos.size(1) == sin.size(1) && cos.scalar_type() == sin.scalar_type(),
                     "[rope] cos and sin must have one shape and dtype, got ", cos.sizes(), " ", cos.scalar_type(),
                     " and ", sin.sizes(), " ", sin.scalar_type());
-  TORCH_CHECK_VALUE(out.layout() == at::kStrided && out.sizes() == x.sizes(), "[rope] out must have the shape of x, ",
-                    x.sizes(), ", got ", out.sizes());
-  TORCH_CHECK_TYPE(out.scalar_type() == dtype, "[rope] out must have the dtype of x, ", dtype, ", got ",
-                   out.scalar_type());
-  TORCH_CHECK_VALUE(out.device() == x.device(), "[rope] out must be on ", x.device(), " like x, got ", out.device());
-  TORCH_CHECK_VALUE(has_dense_last_dimension(x) && has_dense_last_dimension(out),
-                    "[rope] x and out must be contiguous in their last dimension, got strides ", x.strides(), " and ",
-                    out.strides());
-  if (x.is_meta()) return;
-  TORCH_CHECK_VALUE(at::has_internal_overlap(out) != at::MemOverlap::Yes,
-                    "[rope] out must not be an expanded tensor, got strides ", out.strides());
-  TORCH_CHECK_VALUE(at::get_overlap_status(x, out) != at::MemOverlapStatus::Partial,
-                    "[rope] out must be x itself or not overlap it");
+  check_like(kName, {out, "out"}, {x, "x"});
+  check_dense_rows(kName, {{x, "x"}, {out, "out"}});
+  check_writable(kName, out, {{x, "x"}});
 }
 
 namespace ops {

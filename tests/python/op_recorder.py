@@ -15,7 +15,7 @@ _ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
 
 @dataclass(frozen=True)
 class Call:
-    """One operation: tensors are described by their shapes."""
+    """One operation: tensors are described by their shapes, the lengths that attention gets by their values."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -42,6 +42,10 @@ class Call:
             (rows, width), (vocabulary, _), _ = shapes
             keeps_mean = self.arguments[3]  # of the other rows of the weight, which is what the backward pass needs
             return (4.0 if keeps_mean else 2.0) * rows * width * vocabulary
+        if self.name == "titer::shared_prefix_attention":
+            query, rows, visible, queries = self.arguments[0], *self.arguments[5:8]
+            pairs = sum((queries or own) * (own + seen) for own, seen in zip(rows, visible, strict=True))
+            return 4.0 * pairs * query[1:].numel()
         return 0.0
 
 
@@ -66,6 +70,9 @@ class OpRecorder(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         first = output[0] if isinstance(output, (tuple, list)) and output else output
         shape = tuple(first.shape) if isinstance(first, torch.Tensor) else ()
-        described = tuple(argument.shape if isinstance(argument, torch.Tensor) else argument for argument in args)
-        self.calls.append(Call(func.name().split(".")[0], described, shape))
+        name = func.name().split(".")[0]
+        described = [argument.shape if isinstance(argument, torch.Tensor) else argument for argument in args]
+        if name == "titer::shared_prefix_attention":
+            described[5:7] = [lengths.tolist() for lengths in args[5:7]]
+        self.calls.append(Call(name, tuple(described), shape))
         return output

@@ -1,26 +1,22 @@
 // CPU backend of rope.
 #include "rope.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <vector>
 
+#include "cpu/parallel_rows.h"
 #include "cpu/rope_vectors.h"
 
 namespace titer::cpu {
 namespace {
 
-constexpr int64_t kGrainElements = 32768;  ///< fewer are rotated before a second thread has woken up
-
 template <typename T, typename Table>
 void rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, const at::Tensor& out) {
   const auto heads = rope_rows<T, Table>(x, cos, sin, out);
-  const int64_t row_elements = std::max<int64_t>(1, x.numel() / heads.rows);
-  at::parallel_for(0, heads.rows, std::max<int64_t>(1, kGrainElements / row_elements),
-                   [&](int64_t begin, int64_t end) { rotate_rows(heads, begin, end); });
+  parallel_rows(heads.rows, x.numel() / heads.rows,
+                [&](int64_t begin, int64_t end) { rotate_rows(heads, begin, end); });
 }
 
 /// No model runs in float16 on a CPU: composed of torch operations.

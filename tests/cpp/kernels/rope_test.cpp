@@ -243,7 +243,7 @@ TEST(Rope, bad_arguments_are_named) {
                                   at::ones({3, 8}));
   expect_refused<c10::TypeError>(x, table, table, "out must have the dtype of x, Float, got Double",
                                  at::ones({3, 2, 8}, at::kDouble));
-  expect_refused<c10::ValueError>(x, table, table, "x and out must be contiguous in their last dimension",
+  expect_refused<c10::ValueError>(x, table, table, "out must be contiguous in its last dimension",
                                   at::ones({3, 8, 2}).transpose(1, 2));
   expect_refused<c10::ValueError>(x, table, table, "out must not be an expanded tensor",
                                   at::ones({3, 1, 8}).expand({3, 2, 8}));

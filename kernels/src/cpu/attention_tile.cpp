@@ -1,0 +1,188 @@
+#include "cpu/attention_tile.h"
+
+#include <cmath>
+#include <limits>
+
+#include "cpu/highway_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/attention_tile.cpp"
+#include <hwy/foreach_target.h>  // must come before highway.h
+//
+#include <hwy/contrib/math/math-inl.h>
+
+#include "cpu/float_lanes-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace titer::cpu {
+namespace HWY_NAMESPACE {
+
+/// Transposes words of 4 or 8 bytes, kTileColumns rows at a time: gathers a column of them, stores a row.
+template <typename Word>
+HWY_INLINE void transpose_words(const Word* rows, int64_t row_stride, int64_t count, int64_t inner, Word* out,
+                                int64_t ld) {
+  using Index = std::conditional_t<sizeof(Word) == 8, int64_t, int32_t>;
+  const hn::CappedTag<Word, kTileColumns> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto offsets = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<Index>(row_stride)));
+  int64_t c = 0;
+  for (; c + lanes <= count; c += lanes) {
+    for (int64_t i = 0; i < inner; ++i)
+      hn::StoreU(hn::GatherIndex(d, rows + c * row_stride + i, offsets), d, out + i * ld + c);
+  }
+  const int64_t padded = (count + kTileColumns - 1) / kTileColumns * kTileColumns;
+  for (int64_t i = 0; c < padded && i < inner; ++i) {
+    for (int64_t rest = c; rest < padded; ++rest) out[i * ld + rest] = rest < count ? rows[rest * row_stride + i] : 0;
+  }
+}
+
+// Highway's Exp maps NaN to 0, which would hide broken scores.
+template <class D, class V>
+HWY_INLINE V exp_keeping_nan(D d, V x) {
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));
+}
+
+template <typename T, typename P>
+HWY_INLINE void softmax_row(T* scores, int64_t columns, Span span, ScoreScale<T> scale, T& max, T& sum, T& rescale,
+                            P* probabilities) {
+  const hn::CappedTag<T, kTileColumns> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  constexpr T kLowest = -std::numeric_limits<T>::infinity();
+  const auto lowest = hn::Set(d, kLowest), factor = hn::Set(d, scale.scale), cap = hn::Set(d, scale.cap);
+  const auto begin = hn::Set(d, static_cast<T>(span.begin)), end = hn::Set(d, static_cast<T>(span.end));
+
+  auto largest = hn::Set(d, max);
+  for (int64_t c = 0; c < columns; c += lanes) {
+    const auto column = hn::Iota(d, static_cast<T>(c));
+    auto x = hn::Mul(hn::LoadU(d, scores + c), factor);
+    if (scale.cap != 0) x = hn::IfThenElse(hn::IsNaN(x), x, hn::Mul(cap, hn::Tanh(d, hn::Div(x, cap))));
+    x = hn::IfThenElse(hn::And(hn::Ge(column, begin), hn::Lt(column, end)), x, lowest);
+    largest = hn::IfThenElse(hn::Gt(x, largest), x, largest);
+    hn::StoreU(x, d, scores + c);
+  }
+  const T old_max = max;
+  max = hn::GetLane(hn::MaxOfLanes(d, largest));
+  const T shift = max == kLowest ? 0 : max;  // -inf - (-inf) would be NaN
+  auto total = hn::Zero(d);
+  for (int64_t c = 0; c < columns; c += lanes) {
+    const auto x = hn::LoadU(d, scores + c);
+    const auto p = hn::IfThenZeroElse(hn::Eq(x, lowest), exp_keeping_nan(d, hn::Sub(x, hn::Set(d, shift))));
+    total = hn::Add(total, p);
+    store(p, d, probabilities + c);
+  }
+  rescale = old_max == kLowest ? 0 : std::exp(old_max - shift);
+  sum = sum * rescale + hn::GetLane(hn::SumOfLanes(d, total));
+}
+
+template <typename T, typename P>
+HWY_INLINE void softmax_rows(T* scores, int64_t rows, int64_t columns, const Span* spans, ScoreScale<T> scale,
+                             RunningSoftmax<T> state, P* probabilities) {
+  for (int64_t r = 0; r < rows; ++r)
+    softmax_row(scores + r * columns, columns, spans[r], scale, state.max[r], state.sum[r], state.rescale[r],
+                probabilities + r * columns);
+}
+
+template <typename T>
+HWY_INLINE void scale(T* x, int64_t rows, int64_t width, const T* factors) {
+  for (int64_t r = 0; r < rows; ++r, x += width) {
+    for_each_vector<T>(width, [&](auto d, int64_t i) HWY_ATTR {
+      hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factors[r])), d, x + i);
+    });
+  }
+}
+
+template <typename T, typename Out>
+HWY_INLINE void divide(const T* x, int64_t width, T divisor, Out* out) {
+  for_each_vector<T>(
+      width, [&](auto d, int64_t i) HWY_ATTR { store(hn::Div(hn::LoadU(d, x + i), hn::Set(d, divisor)), d, out + i); });
+}
+
+void PackFloat(const float* rows, int64_t row_stride, int64_t count, int64_t inner, float* out, int64_t ld) {
+  transpose_words(reinterpret_cast<const uint32_t*>(rows), row_stride, count, inner, reinterpret_cast<uint32_t*>(out),
+                  ld);
+}
+void PackDouble(const double* rows, int64_t row_stride, int64_t count, int64_t inner, double* out, int64_t ld) {
+  transpose_words(reinterpret_cast<const uint64_t*>(rows), row_stride, count, inner, reinterpret_cast<uint64_t*>(out),
+                  ld);
+}
+void PackBFloat16(const uint16_t* rows, int64_t row_stride, int64_t count, int64_t inner, uint16_t* out, int64_t ld) {
+  transpose_words(reinterpret_cast<const uint32_t*>(rows), row_stride / 2, count, inner / 2,
+                  reinterpret_cast<uint32_t*>(out), ld);
+}
+void SoftmaxFloat(float* scores, int64_t rows, int64_t columns, const Span* spans, ScoreScale<float> scale,
+                  RunningSoftmax<float> state, float* probabilities) {
+  softmax_rows(scores, rows, columns, spans, scale, state, probabilities);
+}
+void SoftmaxDouble(double* scores, int64_t rows, int64_t columns, const Span* spans, ScoreScale<double> scale,
+                   RunningSoftmax<double> state, double* probabilities) {
+  softmax_rows(scores, rows, columns, spans, scale, state, probabilities);
+}
+void SoftmaxBFloat16(float* scores, int64_t rows, int64_t columns, const Span* spans, ScoreScale<float> scale,
+                     RunningSoftmax<float> state, uint16_t* probabilities) {
+  softmax_rows(scores, rows, columns, spans, scale, state, probabilities);
+}
+void ScaleFloat(float* x, int64_t rows, int64_t width, const float* factors) { scale(x, rows, width, factors); }
+void ScaleDouble(double* x, int64_t rows, int64_t width, const double* factors) { scale(x, rows, width, factors); }
+void DivideFloat(const float* x, int64_t width, float divisor, float* out) { divide(x, width, divisor, out); }
+void DivideDouble(const double* x, int64_t width, double divisor, double* out) { divide(x, width, divisor, out); }
+void DivideBFloat16(const float* x, int64_t width, float divisor, uint16_t* out) { divide(x, width, divisor, out); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace titer::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace titer::cpu {
+
+HWY_EXPORT(PackFloat);
+HWY_EXPORT(PackDouble);
+HWY_EXPORT(PackBFloat16);
+HWY_EXPORT(SoftmaxFloat);
+HWY_EXPORT(SoftmaxDouble);
+HWY_EXPORT(SoftmaxBFloat16);
+HWY_EXPORT(ScaleFloat);
+HWY_EXPORT(ScaleDouble);
+HWY_EXPORT(DivideFloat);
+HWY_EXPORT(DivideDouble);
+HWY_EXPORT(DivideBFloat16);
+
+void pack_keys(const float* rows, int64_t row_stride, int64_t count, int64_t inner, float* out, int64_t ld) {
+  HWY_DYNAMIC_DISPATCH(PackFloat)(rows, row_stride, count, inner, out, ld);
+}
+void pack_keys(const double* rows, int64_t row_stride, int64_t count, int64_t inner, double* out, int64_t ld) {
+  HWY_DYNAMIC_DISPATCH(PackDouble)(rows, row_stride, count, inner, out, ld);
+}
+void pack_keys(const uint16_t* rows, int64_t row_stride, int64_t count, int64_t inner, uint16_t* out, int64_t ld) {
+  HWY_DYNAMIC_DISPATCH(PackBFloat16)(rows, row_stride, count, inner, out, ld);
+}
+void softmax_tile(float* scores, int64_t rows, int64_t columns, const Span* spans, ScoreScale<float> scale,
+                  RunningSoftmax<float> state, float* probabilities) {
+  HWY_DYNAMIC_DISPATCH(SoftmaxFloat)(scores, rows, columns, spans, scale, state, probabilities);
+}
+void softmax_tile(double* scores, int64_t rows, int64_t columns, const Span* spans, ScoreScale<double> scale,
+                  RunningSoftmax<double> state, double* probabilities) {
+  HWY_DYNAMIC_DISPATCH(SoftmaxDouble)(scores, rows, columns, spans, scale, state, probabilities);
+}
+void softmax_tile(float* scores, int64_t rows, int64_t columns, const Span* spans, ScoreScale<float> scale,
+                  RunningSoftmax<float> state, uint16_t* probabilities) {
+  HWY_DYNAMIC_DISPATCH(SoftmaxBFloat16)(scores, rows, columns, spans, scale, state, probabilities);
+}
+void scale_rows(float* x, int64_t rows, int64_t width, const float* factors) {
+  HWY_DYNAMIC_DISPATCH(ScaleFloat)(x, rows, width, factors);
+}
+void scale_rows(double* x, int64_t rows, int64_t width, const double* factors) {
+  HWY_DYNAMIC_DISPATCH(ScaleDouble)(x, rows, width, factors);
+}
+void divide_row(const float* x, int64_t width, float divisor, float* out) {
+  HWY_DYNAMIC_DISPATCH(DivideFloat)(x, width, divisor, out);
+}
+void divide_row(const double* x, int64_t width, double divisor, double* out) {
+  HWY_DYNAMIC_DISPATCH(DivideDouble)(x, width, divisor, out);
+}
+void divide_row(const float* x, int64_t width, float divisor, uint16_t* out) {
+  HWY_DYNAMIC_DISPATCH(DivideBFloat16)(x, width, divisor, out);
+}
+
+}  // namespace titer::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,287 @@
+// CPU backend of shared_prefix_attention. A thread takes queries of one key head and continuation and walks the keys in
+// tiles, the prefix first: scores, their running softmax (arXiv 1805.02867, as in FlashAttention), and the product with
+// the values, all of which stay in its cache. The prefix is packed once per thread and key head.
+#include "shared_prefix_attention.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "cpu/attention_tile.h"
+#include "cpu/block_gemm.h"
+#include "cpu/block_operands.h"
+
+namespace titer::cpu {
+namespace {
+
+constexpr int64_t kTileQueries = 64;
+constexpr int64_t kItemQueries = 8 * kTileQueries;  // what a thread takes of one continuation at a time
+constexpr int64_t kTileKeys = 256;
+constexpr int64_t kQueryAlign = 16;  // so that block products come in few shapes, each of which oneDNN compiles
+
+/// What is computed in, and what its bits are called in attention_tile.h.
+template <typename T>
+struct TileTypes {
+  using Sum = T;
+  using Bits = T;
+};
+template <>
+struct TileTypes<c10::BFloat16> {
+  using Sum = float;
+  using Bits = uint16_t;
+};
+
+struct Continuation {
+  int64_t rows, queries, visible;
+  int64_t first_row, first_query;  // in k and v, in q and out
+};
+
+/// Rows [first, first + count) of the (query, head of the group) pairs of a continuation.
+struct Item {
+  int64_t head;
+  const Continuation* continuation;
+  int64_t first, count;
+};
+
+std::vector<Continuation> continuations(const ops::SharedPrefixLayout& layout) {
+  const int64_t* const rows = layout.rows.const_data_ptr<int64_t>();
+  const int64_t* const visible = layout.visible.const_data_ptr<int64_t>();
+  std::vector<Continuation> out;
+  int64_t row = 0, query = 0;
+  for (int64_t c = 0; c < layout.rows.size(0); ++c) {
+    out.push_back({rows[c], layout.queries.value_or(rows[c]), visible[c], row, query});
+    row += out.back().rows;
+    query += out.back().queries;
+  }
+  return out;
+}
+
+/// Keys and values of consecutive positions as right operands, kTileKeys at a time, padded with zeros.
+template <typename T>
+class PackedKeys {
+ public:
+  using Bits = typename TileTypes<T>::Bits;
+
+  PackedKeys(int64_t max_count, int64_t head_dim)
+      : head_dim_(head_dim),
+        capacity_(round_up(std::min(max_count, kTileKeys), kTileColumns)),
+        keys_(empty_buffer<T>(ceil_div(max_count, kTileKeys) * capacity_ * head_dim)),
+        values_(empty_buffer<T>(ceil_div(max_count, kTileKeys) * capacity_ * head_dim)) {}
+
+  void pack(const T* keys, int64_t key_stride, const T* values, int64_t value_stride, int64_t count) {
+    for (int64_t first = 0; first < count; first += kTileKeys) {
+      const int64_t size = std::min(kTileKeys, count - first);
+      pack_keys(reinterpret_cast<const Bits*>(keys + first * key_stride), key_stride, size, head_dim_,
+                reinterpret_cast<Bits*>(at(keys_, first)), capacity_);
+      T* const packed = at(values_, first);
+      pack_rows(values + first * value_stride, value_stride, size, head_dim_, packed);
+      const int64_t written = is_paired<T> ? round_up(size, 2) : size;
+      std::fill(packed + written * head_dim_, packed + round_up(size, kTileColumns) * head_dim_, T(0));
+    }
+  }
+
+  const T* keys(int64_t first) const { return at(keys_, first); }  ///< [head_dim, capacity]
+  const T* values(int64_t first) const { return at(values_, first); }
+  int64_t capacity() const { return capacity_; }
+
+ private:
+  T* at(const at::Tensor& storage, int64_t first) const {
+    return static_cast<T*>(storage.mutable_data_ptr()) + first / kTileKeys * capacity_ * head_dim_;
+  }
+
+  int64_t head_dim_, capacity_;
+  at::Tensor keys_, values_;
+};
+
+/// One thread's buffers.
+template <typename T>
+class Worker {
+ public:
+  using Sum = typename TileTypes<T>::Sum;
+  using Bits = typename TileTypes<T>::Bits;
+
+  Worker(const SharedPrefixInputs& inputs, const at::Tensor& out, int64_t max_visible, int64_t max_rows)
+      : in_(inputs),
+        out_(out),
+        group_(inputs.q.size(2)),
+        head_dim_(inputs.q.size(3)),
+        max_visible_(max_visible),
+        scale_{static_cast<Sum>(inputs.layout.scale), static_cast<Sum>(inputs.layout.soft_cap.value_or(0))},
+        prefix_(max_visible, head_dim_),
+        own_(max_rows, head_dim_),
+        queries_(empty_buffer<T>(kTileQueries * head_dim_)),
+        scores_(empty_buffer<Sum>(kTileQueries * kTileKeys)),
+        probabilities_(empty_buffer<T>(is_paired<T> ? kTileQueries * kTileKeys : 0)),
+        result_(empty_buffer<Sum>(kTileQueries * head_dim_)) {}
+
+  void run(const Item& item) {
+    const Continuation& c = *item.continuation;
+    if (item.head != head_ || &c != continuation_) pack(item.head, c);
+    const int64_t end = item.first + item.count;
+    for (int64_t first = item.first; first < end; first += kTileQueries)
+      attend(c, first, std::min(kTileQueries, end - first));
+  }
+
+ private:
+  void pack(int64_t head, const Continuation& c) {
+    const auto at = [](const at::Tensor& x, int64_t i, int64_t j) {
+      return x.const_data_ptr<T>() + i * x.stride(0) + j * x.stride(1);
+    };
+    if (head != head_ && max_visible_ > 0)
+      prefix_.pack(at(in_.prefix_k, head, 0), in_.prefix_k.stride(1), at(in_.prefix_v, head, 0), in_.prefix_v.stride(1),
+                   max_visible_);
+    own_.pack(at(in_.k, c.first_row, head), in_.k.stride(0), at(in_.v, c.first_row, head), in_.v.stride(0), c.rows);
+    head_ = head;
+    continuation_ = &c;
+  }
+
+  /// At most kTileQueries rows of an item.
+  void attend(const Continuation& c, int64_t first, int64_t count) {
+    const int64_t padded = round_up(count, kQueryAlign);
+    T* const queries = queries_.template mutable_data_ptr<T>();
+    const T* const q = in_.q.const_data_ptr<T>();
+    for (int64_t r = 0; r < count; ++r)
+      std::memcpy(queries + r * head_dim_, q + offset(in_.q, c, first + r), static_cast<size_t>(head_dim_) * sizeof(T));
+    std::fill(queries + count * head_dim_, queries + padded * head_dim_, T(0));
+    std::fill_n(max_.begin(), padded, -std::numeric_limits<Sum>::infinity());
+    std::fill_n(sum_.begin(), padded, Sum(0));
+    is_first_tile_ = true;
+
+    // Positions are counted from the start of the prefix.
+    const int64_t position = c.visible + c.rows - c.queries;
+    for (int64_t key = 0; key < c.visible; key += kTileKeys)
+      add_tile(prefix_, key, key, std::min(kTileKeys, c.visible - key), position, first, count);
+    for (int64_t key = 0; key < c.rows; key += kTileKeys)
+      add_tile(own_, key, c.visible + key, std::min(kTileKeys, c.rows - key), position, first, count);
+
+    const Sum* const result = result_.template const_data_ptr<Sum>();
+    auto* const out = reinterpret_cast<Bits*>(out_.mutable_data_ptr<T>());
+    for (int64_t r = 0; r < count; ++r)
+      divide_row(result + r * head_dim_, head_dim_, sum_[static_cast<size_t>(r)], out + offset(out_, c, first + r));
+  }
+
+  int64_t offset(const at::Tensor& x, const Continuation& c, int64_t r) const {
+    return (c.first_query + r / group_) * x.stride(0) + head_ * x.stride(1) + r % group_ * x.stride(2);
+  }
+
+  /// Keys [begin, begin + size) of `keys`, the first of which stands at `key_position`.
+  void add_tile(const PackedKeys<T>& keys, int64_t begin, int64_t key_position, int64_t size, int64_t query_position,
+                int64_t first, int64_t count) {
+    const int64_t window = in_.layout.window.value_or(std::numeric_limits<int64_t>::max() / 2);
+    int64_t columns = 0;
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t position = query_position + (first + r) / group_;
+      const int64_t end = std::clamp<int64_t>(position + 1 - key_position, 0, size);
+      spans_[static_cast<size_t>(r)] = {std::clamp<int64_t>(position + 1 - window - key_position, 0, end), end};
+      if (spans_[static_cast<size_t>(r)].begin < end) columns = std::max(columns, round_up(end, kTileColumns));
+    }
+    if (columns == 0) return;
+    const int64_t padded = round_up(count, kQueryAlign);
+    std::fill(spans_.begin() + count, spans_.begin() + padded, Span{0, 0});
+
+    Sum* const scores = scores_.template mutable_data_ptr<Sum>();
+    Sum* const result = result_.template mutable_data_ptr<Sum>();
+    block_gemm(padded, columns, head_dim_, queries_.template const_data_ptr<T>(), head_dim_, keys.keys(begin),
+               keys.capacity(), scores, columns, /*accumulate=*/false);
+    const RunningSoftmax<Sum> state{max_.data(), sum_.data(), rescale_.data()};
+    T* probabilities = nullptr;
+    if constexpr (is_paired<T>) {
+      probabilities = probabilities_.template mutable_data_ptr<T>();
+    } else {
+      probabilities = scores;
+    }
+    softmax_tile(scores, padded, columns, spans_.data(), scale_, state, reinterpret_cast<Bits*>(probabilities));
+    if (!is_first_tile_) scale_rows(result, count, head_dim_, rescale_.data());
+    block_gemm(padded, head_dim_, columns, probabilities, columns, keys.values(begin), head_dim_, result, head_dim_,
+               /*accumulate=*/!is_first_tile_);
+    is_first_tile_ = false;
+  }
+
+  const SharedPrefixInputs& in_;
+  const at::Tensor& out_;
+  int64_t group_, head_dim_, max_visible_;
+  ScoreScale<Sum> scale_;
+  int64_t head_ = -1;  // whose prefix is packed, and whose keys of this continuation
+  const Continuation* continuation_ = nullptr;
+  PackedKeys<T> prefix_, own_;
+  at::Tensor queries_, scores_, probabilities_, result_;
+  std::array<Sum, kTileQueries> max_{}, sum_{}, rescale_{};
+  std::array<Span, kTileQueries> spans_{};
+  bool is_first_tile_ = true;
+};
+
+template <typename T>
+void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
+  const std::vector<Continuation> all = continuations(inputs.layout);
+  const int64_t heads = inputs.q.size(1), group = inputs.q.size(2);
+  int64_t max_visible = 0, max_rows = 0, pairs = 0;
+  std::vector<Item> items;
+  for (int64_t head = 0; head < heads; ++head) {
+    for (const Continuation& c : all) {
+      max_visible = std::max(max_visible, c.visible);
+      max_rows = std::max(max_rows, c.rows);
+      const int64_t queries = c.queries * group;
+      pairs += queries * (c.visible + c.rows);
+      for (int64_t first = 0; first < queries; first += kItemQueries)
+        items.push_back({head, &c, first, std::min(kItemQueries, queries - first)});
+    }
+  }
+  const auto count = static_cast<int64_t>(items.size());
+  constexpr int64_t kWorthwhile = int64_t{1} << 20;  // multiply-adds that are done before a second thread has woken up
+  const int64_t work = std::max<int64_t>(1, 2 * pairs * inputs.q.size(3));
+  at::parallel_for(0, count, std::max<int64_t>(1, count * kWorthwhile / work), [&](int64_t begin, int64_t end) {
+    const BlockGemmScope scope;
+    Worker<T> worker(inputs, out, max_visible, max_rows);
+    for (int64_t i = begin; i < end; ++i) worker.run(items[static_cast<size_t>(i)]);
+  });
+}
+
+/// What pack_keys reads: words of 4 bytes at distances that 32-bit arithmetic holds.
+at::Tensor packable(const at::Tensor& x, int64_t row_dim) {
+  const int64_t row_bytes = x.stride(row_dim) * x.element_size();
+  const bool aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 4 == 0 && row_bytes % 4 == 0 &&
+                       x.stride(1 - row_dim) * x.element_size() % 4 == 0;
+  return aligned && row_bytes < int64_t{1} << 26 ? x : x.clone(at::MemoryFormat::Contiguous);
+}
+
+at::Tensor& shared_prefix_attention_out_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                            const at::Tensor& prefix_k, const at::Tensor& prefix_v,
+                                            const at::Tensor& rows, const at::Tensor& visible,
+                                            std::optional<int64_t> queries, std::optional<int64_t> window, double scale,
+                                            std::optional<double> soft_cap, at::Tensor& out) {
+  const ops::SharedPrefixLayout layout{rows, visible, queries, window, scale, soft_cap};
+  check_shared_prefix_attention({q, k, v, prefix_k, prefix_v, layout}, out);
+  if (out.numel() == 0) return out;
+  const at::Tensor keys = packable(k, 0), old_keys = packable(prefix_k, 1);
+  const SharedPrefixInputs inputs{q, keys, v, old_keys, prefix_v, layout};
+  switch (q.scalar_type()) {
+    case at::kFloat:
+      attend<float>(inputs, out);
+      break;
+    case at::kDouble:
+      attend<double>(inputs, out);
+      break;
+    case at::kBFloat16:
+      if (q.size(3) % 2 == 0 && has_bfloat16_block_gemm()) {
+        attend<c10::BFloat16>(inputs, out);
+        break;
+      }
+      [[fallthrough]];
+    default:
+      shared_prefix_attention_composed(inputs, out);
+  }
+  return out;
+}
+
+}  // namespace
+}  // namespace titer::cpu
+
+TORCH_LIBRARY_IMPL(titer, CPU, m) {
+  m.impl("shared_prefix_attention.out", titer::cpu::shared_prefix_attention_out_cpu);
+}

@@ -1,0 +1,18 @@
+#include "reference/rms_norm.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/rsqrt.h>
+
+namespace titer::reference {
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, ops::RmsNormScale scale) {
+  const at::ScalarType dtype = x.scalar_type();
+  const at::ScalarType wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor values = x.to(wide);
+  const at::Tensor normal = values * at::rsqrt(values.square().mean(-1, /*keepdim=*/true) + eps);
+  if (scale == ops::RmsNormScale::kRounded) return normal.to(dtype) * weight;
+  const double offset = scale == ops::RmsNormScale::kOffset ? 1 : 0;
+  return (normal * (weight.to(wide) + offset)).to(dtype);
+}
+
+}  // namespace titer::reference

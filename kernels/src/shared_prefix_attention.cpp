@@ -1,0 +1,164 @@
+// Schemas, argument checks, meta kernel and C++ entries of shared_prefix_attention.
+#include "shared_prefix_attention.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/library.h>
+
+#include "tensor_checks.h"
+
+namespace titer {
+namespace {
+
+using Int = std::optional<int64_t>;
+using Signature = at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& prefix_k,
+                             const at::Tensor& prefix_v, const at::Tensor& rows, const at::Tensor& visible, Int queries,
+                             Int window, double scale, std::optional<double> soft_cap);
+using OutSignature = at::Tensor&(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                 const at::Tensor& prefix_k, const at::Tensor& prefix_v, const at::Tensor& rows,
+                                 const at::Tensor& visible, Int queries, Int window, double scale,
+                                 std::optional<double> soft_cap, at::Tensor& out);
+
+constexpr const char* kName = "shared_prefix_attention";
+
+void check_lengths(const at::Tensor& lengths, const char* name) {
+  TORCH_CHECK_TYPE(lengths.scalar_type() == at::kLong, "[shared_prefix_attention] ", name, " must be int64, got ",
+                   lengths.scalar_type());
+  TORCH_CHECK_VALUE(lengths.dim() == 1 && (lengths.is_cpu() || lengths.is_meta()) && lengths.is_contiguous(),
+                    "[shared_prefix_attention] ", name, " must be a contiguous vector on the CPU, got shape ",
+                    lengths.sizes(), " on ", lengths.device());
+}
+
+void check_layout(const SharedPrefixInputs& inputs) {
+  const auto& layout = inputs.layout;
+  check_lengths(layout.rows, "rows");
+  check_lengths(layout.visible, "visible");
+  TORCH_CHECK_VALUE(layout.rows.sizes() == layout.visible.sizes(),
+                    "[shared_prefix_attention] rows and visible must have one length, got ", layout.rows.sizes(),
+                    " and ", layout.visible.sizes());
+  TORCH_CHECK_VALUE(!layout.window || *layout.window >= 1, "[shared_prefix_attention] window must be at least 1, got ",
+                    *layout.window);
+  TORCH_CHECK_VALUE(!layout.soft_cap || *layout.soft_cap > 0,
+                    "[shared_prefix_attention] soft_cap must be above 0, got ", *layout.soft_cap);
+  if (layout.rows.is_meta() || layout.visible.is_meta()) return;
+  const int64_t count = layout.rows.size(0), prefix = inputs.prefix_k.size(1);
+  const int64_t* const rows = layout.rows.const_data_ptr<int64_t>();
+  const int64_t* const visible = layout.visible.const_data_ptr<int64_t>();
+  int64_t total = 0, wanted = 0;
+  for (int64_t c = 0; c < count; ++c) {
+    TORCH_CHECK_VALUE(rows[c] >= 1 && rows[c] <= inputs.k.size(0), "[shared_prefix_attention] rows[", c,
+                      "] must be in [1, ", inputs.k.size(0), "], got ", rows[c]);
+    TORCH_CHECK_VALUE(visible[c] >= 0 && visible[c] <= prefix, "[shared_prefix_attention] visible[", c,
+                      "] must be in [0, ", prefix, "], the length of the prefix, got ", visible[c]);
+    const int64_t queries = layout.queries.value_or(rows[c]);
+    TORCH_CHECK_VALUE(queries >= 1 && queries <= rows[c], "[shared_prefix_attention] queries must be in [1, ", rows[c],
+                      "], the rows of continuation ", c, ", got ", queries);
+    total += rows[c];
+    wanted += queries;
+  }
+  TORCH_CHECK_VALUE(total == inputs.k.size(0), "[shared_prefix_attention] rows must add up to the rows of k, ",
+                    inputs.k.size(0), ", got ", total);
+  TORCH_CHECK_VALUE(wanted == inputs.q.size(0), "[shared_prefix_attention] q must have ", wanted,
+                    " rows, the queries of all continuations, got ", inputs.q.size(0));
+}
+
+at::Tensor& call_out(const SharedPrefixInputs& inputs, at::Tensor& out) {
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("titer::shared_prefix_attention", "out").typed<OutSignature>();
+  const auto& layout = inputs.layout;
+  return op.call(inputs.q, inputs.k, inputs.v, inputs.prefix_k, inputs.prefix_v, layout.rows, layout.visible,
+                 layout.queries, layout.window, layout.scale, layout.soft_cap, out);
+}
+
+/// On any backend.
+at::Tensor into_new(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& prefix_k,
+                    const at::Tensor& prefix_v, const at::Tensor& rows, const at::Tensor& visible, Int queries,
+                    Int window, double scale, std::optional<double> soft_cap) {
+  at::Tensor out = at::empty(q.sizes(), q.options());
+  const at::Tensor dense_q = with_dense_rows(q), dense_k = with_dense_rows(k), dense_v = with_dense_rows(v);
+  const at::Tensor keys = with_dense_rows(prefix_k), values = with_dense_rows(prefix_v);
+  return call_out({dense_q, dense_k, dense_v, keys, values, {rows, visible, queries, window, scale, soft_cap}}, out);
+}
+
+at::Tensor& out_meta(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& prefix_k,
+                     const at::Tensor& prefix_v, const at::Tensor& rows, const at::Tensor& visible, Int queries,
+                     Int window, double scale, std::optional<double> soft_cap, at::Tensor& out) {
+  check_shared_prefix_attention({q, k, v, prefix_k, prefix_v, {rows, visible, queries, window, scale, soft_cap}}, out);
+  return out;
+}
+
+}  // namespace
+
+void check_shared_prefix_attention(const SharedPrefixInputs& inputs, const at::Tensor& out) {
+  const auto& [q, k, v, prefix_k, prefix_v, layout] = inputs;
+  const Argument queries{q, "q"}, keys{k, "k"}, values{v, "v"}, old_keys{prefix_k, "prefix_k"},
+      old_values{prefix_v, "prefix_v"}, result{out, "out"};
+  TORCH_CHECK_VALUE(q.layout() == at::kStrided && q.dim() == 4 && q.size(1) >= 1 && q.size(2) >= 1 && q.size(3) >= 1,
+                    "[shared_prefix_attention] q must be dense, [M, Hkv, G, hd], got shape ", q.sizes());
+  check_dtype(kName, queries);
+  const auto check_part = [&](const Argument& x, int64_t heads_dim, const char* shape) {
+    const at::Tensor& t = x.tensor;
+    TORCH_CHECK_VALUE(
+        t.layout() == at::kStrided && t.dim() == 3 && t.size(heads_dim) == q.size(1) && t.size(2) == q.size(3),
+        "[shared_prefix_attention] ", x.name, " must have shape ", shape, " with Hkv ", q.size(1), " and hd ",
+        q.size(3), " as q has, got ", t.sizes());
+    TORCH_CHECK_TYPE(t.scalar_type() == q.scalar_type(), "[shared_prefix_attention] ", x.name,
+                     " must have the dtype of q, ", q.scalar_type(), ", got ", t.scalar_type());
+    TORCH_CHECK_VALUE(t.device() == q.device(), "[shared_prefix_attention] ", x.name, " must be on ", q.device(),
+                      " like q, got ", t.device());
+  };
+  check_part(keys, 1, "[N, Hkv, hd]");
+  check_part(old_keys, 0, "[Hkv, P, hd]");
+  check_like(kName, values, keys);
+  check_like(kName, old_values, old_keys);
+  check_layout(inputs);
+  check_like(kName, result, queries);
+  check_dense_rows(kName, {queries, keys, values, old_keys, old_values, result});
+  check_disjoint(kName, out, {queries, keys, values, old_keys, old_values});
+}
+
+namespace ops {
+
+at::Tensor shared_prefix_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                   const at::Tensor& prefix_k, const at::Tensor& prefix_v,
+                                   const SharedPrefixLayout& layout) {
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("titer::shared_prefix_attention", "").typed<Signature>();
+  return op.call(q, k, v, prefix_k, prefix_v, layout.rows, layout.visible, layout.queries, layout.window, layout.scale,
+                 layout.soft_cap);
+}
+
+at::Tensor shared_prefix_attention_out(const at::Tensor& out, const at::Tensor& q, const at::Tensor& k,
+                                       const at::Tensor& v, const at::Tensor& prefix_k, const at::Tensor& prefix_v,
+                                       const SharedPrefixLayout& layout) {
+  at::Tensor written = out;
+  call_out({q, k, v, prefix_k, prefix_v, layout}, written);
+  return written;
+}
+
+}  // namespace ops
+}  // namespace titer
+
+TORCH_LIBRARY_FRAGMENT(titer, m) {
+  m.def(
+      "shared_prefix_attention(Tensor q, Tensor k, Tensor v, Tensor prefix_k, Tensor prefix_v, Tensor rows, "
+      "Tensor visible, int? queries, int? window, float scale, float? soft_cap) -> Tensor");
+  m.def(
+      "shared_prefix_attention.out(Tensor q, Tensor k, Tensor v, Tensor prefix_k, Tensor prefix_v, Tensor rows, "
+      "Tensor visible, int? queries, int? window, float scale, float? soft_cap, *, Tensor(a!) out) -> Tensor(a!)");
+}
+
+TORCH_LIBRARY_IMPL(titer, CompositeExplicitAutograd, m) { m.impl("shared_prefix_attention", titer::into_new); }
+
+TORCH_LIBRARY_IMPL(titer, Meta, m) { m.impl("shared_prefix_attention.out", titer::out_meta); }
+
+// Differentiating them raises "the derivative for 'titer::shared_prefix_attention' is not implemented".
+TORCH_LIBRARY_IMPL(titer, Autograd, m) {
+  m.impl("shared_prefix_attention", torch::autograd::autogradNotImplementedFallback());
+  m.impl("shared_prefix_attention.out", torch::autograd::autogradNotImplementedFallback());
+}
+
+TORCH_LIBRARY_IMPL(titer, ADInplaceOrView, m) {
+  m.impl("shared_prefix_attention.out", torch::autograd::autogradNotImplementedInplaceOrViewFallback());
+}

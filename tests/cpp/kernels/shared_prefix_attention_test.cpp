@@ -1,0 +1,180 @@
+#include <ATen/Parallel.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <titer/kernels/shared_prefix_attention.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "backends.h"
+#include "reference/shared_prefix_attention.h"
+#include "rounding.h"
+#include "shared_prefix_attention_cases.h"
+
+namespace titer::test {
+namespace {
+
+constexpr at::ScalarType kTypes[] = {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf};
+
+at::Tensor to_double(const at::Tensor& x) { return x.detach().to(at::kDouble); }
+
+at::Tensor expected_from(const SharedPrefixTensors& t, bool magnitude = false) {
+  const auto value = [&](const at::Tensor& x) { return magnitude ? to_double(x).abs() : to_double(x); };
+  return reference::shared_prefix_attention(to_double(t.q), to_double(t.k), value(t.v), to_double(t.prefix_k),
+                                            value(t.prefix_v), t.layout);
+}
+
+/// Scores are sums of head_dim products of numbers up to 4; their roundings count relatively in what is a weighted sum
+/// of values. Probabilities of bfloat16 are rounded.
+double error_of(const at::Tensor& actual, const SharedPrefixTensors& t) {
+  const double scores = 16.0 * 0.7 * static_cast<double>(t.q.size(3));
+  const double rounded =
+      t.q.scalar_type() == at::kBFloat16 ? 1.01 * unit_roundoff(at::kBFloat16) / unit_roundoff(at::kFloat) : 0;
+  return rounding_error(actual, expected_from(t), expected_from(t, /*magnitude=*/true), 32 + scores + rounded);
+}
+
+at::Tensor run(const SharedPrefixTensors& t) {
+  return ops::shared_prefix_attention_out(t.out, t.q, t.k, t.v, t.prefix_k, t.prefix_v, t.layout);
+}
+
+class SharedPrefixAttentionTest : public testing::TestWithParam<SharedPrefixCase> {};
+
+void expect_values_equal_reference(const SharedPrefixCase& c, at::Device device) {
+  for (const at::ScalarType dtype : kTypes) {
+    const SharedPrefixTensors t = shared_prefix_tensors(c, dtype, device);
+    EXPECT_TRUE(run(t).is_same(t.out));
+    EXPECT_LE(error_of(t.out, t), 1) << dtype;
+    const at::Tensor fresh = ops::shared_prefix_attention(t.q, t.k, t.v, t.prefix_k, t.prefix_v, t.layout);
+    EXPECT_TRUE(fresh.is_contiguous());
+    EXPECT_TRUE(at::equal(fresh, t.out)) << dtype;
+  }
+}
+
+TEST_P(SharedPrefixAttentionTest, values_equal_reference_in_float64) {
+  for (const at::Device device : devices()) expect_values_equal_reference(GetParam(), device);
+}
+
+TEST_P(SharedPrefixAttentionTest, every_instruction_set_equals_reference_in_float64) {
+  for (const int64_t target : instruction_sets()) {
+    SCOPED_TRACE(hwy::TargetName(target));
+    const ForcedInstructionSet forced(target);
+    expect_values_equal_reference(GetParam(), at::kCPU);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, SharedPrefixAttentionTest, testing::ValuesIn(shared_prefix_cases()),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(SharedPrefixAttention, does_not_depend_on_the_number_of_threads) {
+  const int threads = at::get_num_threads();
+  for (const SharedPrefixCase& c : shared_prefix_speed_cases()) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const SharedPrefixTensors t = shared_prefix_tensors(c, dtype);
+      at::set_num_threads(1);
+      const at::Tensor one = run(t).clone();
+      at::set_num_threads(3);
+      EXPECT_TRUE(at::equal(run(t), one));
+      at::set_num_threads(threads);
+    }
+  }
+}
+
+TEST(SharedPrefixAttention, broken_values_reach_what_sees_them) {
+  const SharedPrefixCase c{"broken", {5, 4}, {6, 3}, 8, 2, 2, 16, {}, {}, {}};
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {
+    for (const int64_t target : instruction_sets()) {
+      const ForcedInstructionSet forced(target);
+      const SharedPrefixTensors keys = shared_prefix_tensors(c, dtype);
+      keys.k[2].fill_(std::numeric_limits<double>::quiet_NaN());
+      const at::Tensor broken = run(keys).isfinite().logical_not().flatten(1).any(1);
+      EXPECT_TRUE(broken.narrow(0, 2, 3).all().item<bool>()) << dtype;  // row 2 of the first and what follows it
+      EXPECT_FALSE(broken.narrow(0, 0, 2).any().item<bool>()) << dtype;
+      EXPECT_FALSE(broken.narrow(0, 5, 4).any().item<bool>()) << dtype;
+    }
+  }
+}
+
+TEST(SharedPrefixAttention, scores_of_any_size_give_weights) {
+  const SharedPrefixCase c{"large", {5}, {6}, 6, 1, 2, 16, {}, {}, {}};
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const SharedPrefixTensors t = shared_prefix_tensors(c, dtype);
+    t.q.mul_(1000);
+    const at::Tensor expected = expected_from(t);
+    EXPECT_LE((to_double(run(t)) - expected).abs().max().item<double>(), 0.05) << dtype;
+  }
+}
+
+TEST(SharedPrefixAttention, has_no_derivative_and_says_so) {
+  const SharedPrefixTensors t = shared_prefix_tensors(shared_prefix_cases().at(3), at::kFloat);
+  const at::Tensor q = t.q.clone().requires_grad_();
+  const at::Tensor result = ops::shared_prefix_attention(q, t.k, t.v, t.prefix_k, t.prefix_v, t.layout);
+  EXPECT_THAT([&] { torch::autograd::grad({result.sum()}, {q}); },
+              testing::ThrowsMessage<c10::Error>(
+                  testing::HasSubstr("derivative for titer::shared_prefix_attention is not implemented")));
+}
+
+TEST(SharedPrefixAttention, runs_in_inference_mode_and_on_meta_tensors) {
+  const SharedPrefixTensors t = shared_prefix_tensors(shared_prefix_cases().at(3), at::kFloat);
+  const at::Tensor expected = run(t).clone();
+  const c10::InferenceMode guard;
+  EXPECT_TRUE(at::equal(run(t), expected));
+  const auto meta = [](const at::Tensor& x) { return x.to(at::kMeta); };
+  const at::Tensor shape =
+      ops::shared_prefix_attention(meta(t.q), meta(t.k), meta(t.v), meta(t.prefix_k), meta(t.prefix_v), t.layout);
+  EXPECT_TRUE(shape.is_meta());
+  EXPECT_EQ(shape.sizes(), t.q.sizes());
+}
+
+template <typename Error>
+void expect_refused(const SharedPrefixTensors& t, const std::string& message) {
+  EXPECT_THAT([&] { run(t); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("[shared_prefix_attention] " + message)));
+}
+
+TEST(SharedPrefixAttention, bad_arguments_are_named) {
+  const SharedPrefixTensors good = shared_prefix_tensors({"good", {3, 4}, {5, 2}, 6, 2, 3, 8, {}, {}, {}}, at::kFloat);
+  const auto refused = [&]<typename Error>(Error*, const std::string& message, const auto& change) {
+    SharedPrefixTensors t = good;
+    change(t);
+    expect_refused<Error>(t, message);
+  };
+  const auto value = [&](const std::string& message, const auto& change) {
+    refused(static_cast<c10::ValueError*>(nullptr), message, change);
+  };
+  const auto type = [&](const std::string& message, const auto& change) {
+    refused(static_cast<c10::TypeError*>(nullptr), message, change);
+  };
+  value("q must be dense, [M, Hkv, G, hd], got shape [2, 3, 8]", [](auto& t) { t.q = t.q[0]; });
+  type("q must be float32, bfloat16, float16 or float64, got Int", [](auto& t) { t.q = t.q.to(at::kInt); });
+  value("k must have shape [N, Hkv, hd] with Hkv 2 and hd 8", [](auto& t) { t.k = at::ones({7, 3, 8}); });
+  value("prefix_k must have shape [Hkv, P, hd] with Hkv 2", [](auto& t) { t.prefix_k = at::ones({6, 2, 8}); });
+  type("k must have the dtype of q, Float, got Double", [](auto& t) { t.k = t.k.to(at::kDouble); });
+  value("v must have the shape of k, [7, 2, 8], got [6, 2, 8]", [](auto& t) { t.v = t.v.narrow(0, 0, 6); });
+  value("prefix_v must have the shape of prefix_k", [](auto& t) { t.prefix_v = at::ones({2, 5, 8}); });
+  value("k must be on cpu like q, got meta", [](auto& t) { t.k = t.k.to(at::kMeta); });
+  type("rows must be int64, got Int", [](auto& t) { t.layout.rows = t.layout.rows.to(at::kInt); });
+  value("visible must be a contiguous vector on the CPU", [](auto& t) {
+    t.layout.visible = t.layout.visible.view({1, 2});
+  });
+  value("rows and visible must have one length", [](auto& t) { t.layout.rows = t.layout.rows.narrow(0, 0, 1); });
+  value("rows[1] must be in [1, 7], got 0", [](auto& t) { t.layout.rows = at::tensor({7, 0}, at::kLong); });
+  value("rows must add up to the rows of k, 7, got 6", [](auto& t) {
+    t.layout.rows = at::tensor({3, 3}, at::kLong);
+    t.layout.queries = 3;
+  });
+  value("visible[0] must be in [0, 6], the length of the prefix, got 7", [](auto& t) {
+    t.layout.visible = at::tensor({7, 0}, at::kLong);
+  });
+  value("queries must be in [1, 3], the rows of continuation 0, got 4", [](auto& t) { t.layout.queries = 4; });
+  value("q must have 4 rows, the queries of all continuations, got 7", [](auto& t) { t.layout.queries = 2; });
+  value("window must be at least 1, got 0", [](auto& t) { t.layout.window = 0; });
+  value("soft_cap must be above 0, got -1", [](auto& t) { t.layout.soft_cap = -1; });
+  value("out must have the shape of q", [](auto& t) { t.out = at::zeros({7, 2, 3, 9}); });
+  value("out must not overlap q", [](auto& t) { t.out = t.q; });
+  value("v must be contiguous in its last dimension", [](auto& t) { t.v = at::zeros({7, 8, 2}).transpose(1, 2); });
+}
+
+}  // namespace
+}  // namespace titer::test

@@ -1,0 +1,85 @@
+"""The operations as torch sees them: schemas, meta kernels and autograd registrations (torch.library.opcheck)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import titer  # noqa: F401  registers torch.ops.titer
+
+ops: Any = torch.ops.titer
+Arguments = tuple[Any, ...]
+
+
+def _matrix(*shape: int, dtype: torch.dtype = torch.float32, requires_grad: bool = False) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(len(shape) + sum(shape))
+    return torch.randn(shape, generator=generator).to(dtype).requires_grad_(requires_grad)
+
+
+def _linear_cross_entropy(grad: bool) -> Arguments:
+    return _matrix(5, 16, requires_grad=grad), _matrix(40, 16, requires_grad=grad), torch.arange(5)
+
+
+def _rope(grad: bool) -> Arguments:
+    return _matrix(6, 2, 3, 16, requires_grad=grad), _matrix(6, 8), _matrix(6, 8)
+
+
+def _rms_norm(grad: bool) -> Arguments:
+    return _matrix(6, 24, requires_grad=grad), _matrix(24, requires_grad=grad), 1e-5, "rounded"
+
+
+def _gated_activation(grad: bool) -> Arguments:
+    return _matrix(6, 24, requires_grad=grad), _matrix(6, 24, requires_grad=grad), "silu"
+
+
+def _shared_prefix_attention(grad: bool) -> Arguments:
+    lengths = torch.tensor([2, 4]), torch.tensor([5, 3])
+    own = (_matrix(6, 2, 3, 8), _matrix(6, 2, 8), _matrix(6, 2, 8))
+    return *own, _matrix(2, 5, 8), _matrix(2, 5, 8), *lengths, None, None, 0.5, None
+
+
+_DIFFERENTIABLE: dict[str, Callable[[bool], Arguments]] = {
+    "linear_cross_entropy": _linear_cross_entropy,
+    "rope": _rope,
+    "rms_norm": _rms_norm,
+    "gated_activation": _gated_activation,
+}
+
+
+@pytest.mark.parametrize("name", _DIFFERENTIABLE)
+@pytest.mark.parametrize("grad", [False, True])
+def test_ops_are_registered_as_torch_expects(name: str, grad: bool) -> None:
+    torch.library.opcheck(getattr(ops, name).default, _DIFFERENTIABLE[name](grad))
+
+
+def test_attention_without_a_derivative_is_registered_as_torch_expects() -> None:
+    torch.library.opcheck(ops.shared_prefix_attention.default, _shared_prefix_attention(False))
+
+
+@pytest.mark.parametrize("name", ["rope", "rms_norm", "gated_activation", "shared_prefix_attention"])
+def test_out_variants_write_what_the_others_return(name: str) -> None:
+    make = {**_DIFFERENTIABLE, "shared_prefix_attention": _shared_prefix_attention}[name]
+    arguments = make(False)
+    out = torch.full_like(arguments[0], 7)
+    written = getattr(ops, name).out(*arguments, out=out)
+    assert written.data_ptr() == out.data_ptr()
+    assert torch.equal(out, getattr(ops, name)(*arguments))
+    torch.library.opcheck(
+        getattr(ops, name).out, arguments, {"out": torch.empty_like(out)}, test_utils=["test_schema", "test_faketensor"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("rope", (_matrix(3, 8), _matrix(3, 5), _matrix(3, 5)), r"\[rope\] cos must have shape \[3, r/2\]"),
+        ("rms_norm", (_matrix(3, 8), _matrix(8), 1e-5, "other"), r"\[rms_norm\] scale must be 'rounded'"),
+        ("gated_activation", (_matrix(3, 8), _matrix(3, 8), "relu"), r"\[gated_activation\] activation must be 'silu'"),
+    ],
+)
+def test_bad_arguments_are_value_errors(name: str, arguments: Arguments, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        getattr(ops, name)(*arguments)
