@@ -2,7 +2,12 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/cumsum.h>
+#include <ATen/ops/index_put.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros_like.h>
+#include <titer/kernels/shared_prefix_attention.h>
 
 #include <algorithm>
 #include <array>
@@ -21,18 +26,71 @@
 namespace titer {
 namespace {
 
+// Rows of prompts that are read together, as many as a block of candidates has; a longer prompt is read alone.
+constexpr size_t kBlockRows = 1024;
+
+/// Whole prompts packed one behind the other. Their keys and values fill consecutive slots of a cache from its start;
+/// the last row of each is wanted.
+class PromptsAttention final : public LayerAttention {
+ public:
+  PromptsAttention(const ModelConfig& config, const KvCache& cache, int64_t first_slot,
+                   const std::vector<int64_t>& lengths, Workspace& workspace)
+      : config_(config),
+        cache_(cache),
+        first_slot_(first_slot),
+        lengths_(at::tensor(lengths, at::kLong)),
+        nothing_(at::zeros_like(lengths_)),
+        last_rows_((lengths_.cumsum(0) - 1).to(cache.k.device())),
+        workspace_(workspace) {}
+
+  at::Tensor output_rows() const override { return last_rows_; }
+
+  at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) override {
+    const at::Tensor keys = cache_.k.select(0, layer), values = cache_.v.select(0, layer);
+    const int64_t* const lengths = lengths_.const_data_ptr<int64_t>();
+    int64_t row = 0;
+    for (int64_t i = 0; i < lengths_.size(0); row += lengths[i++]) {
+      const auto store = [&](const at::Tensor& slots, const at::Tensor& rows) {
+        slots.select(0, first_slot_ + i)
+            .narrow(1, 0, lengths[i])
+            .copy_(rows.narrow(0, row, lengths[i]).transpose(0, 1));
+      };
+      store(keys, k);
+      store(values, v);
+    }
+    const LayerConfig& shape = config_.layers[static_cast<size_t>(layer)];
+    const bool last = layer + 1 == config_.num_layers;
+    const at::Tensor no_prefix = keys.select(0, first_slot_).narrow(1, 0, 0);
+    const at::Tensor out = workspace_.take("attention", q.sizes(), q.options());
+    ops::shared_prefix_attention_out(out, q, k, v, no_prefix, no_prefix,
+                                     {lengths_, nothing_, last ? std::make_optional<int64_t>(1) : std::nullopt,
+                                      shape.sliding_window, shape.attention_scale, config_.attention_soft_cap});
+    return out.view({q.size(0), -1});
+  }
+
+ private:
+  const ModelConfig& config_;
+  const KvCache& cache_;
+  int64_t first_slot_;
+  at::Tensor lengths_, nothing_, last_rows_;
+  Workspace& workspace_;
+};
+
 /// One new row per sequence; sequence b has lengths[b] cached positions.
 class StepAttention final : public LayerAttention {
  public:
   StepAttention(const ModelConfig& config, const KvCache& cache, const std::vector<int64_t>& lengths)
-      : config_(config), cache_(cache), lengths_(lengths) {
+      : config_(config),
+        cache_(cache),
+        slots_(at::arange(static_cast<int64_t>(lengths.size()), cache.k.options().dtype(at::kLong))),
+        positions_(at::tensor(lengths, at::kLong).to(cache.k.device())) {
     const auto batch = static_cast<int64_t>(lengths.size());
     longest_ = *std::max_element(lengths.begin(), lengths.end()) + 1;
     for (const LayerConfig& layer : config.layers) {
       at::Tensor& mask = masks_[layer.sliding_window.has_value()];
       if (mask.defined()) continue;
       const at::Tensor key = at::arange(longest_, cache.k.options().dtype(at::kLong)).unsqueeze(0);
-      const at::Tensor query = at::tensor(lengths, at::kLong).to(cache.k.device()).unsqueeze(1);
+      const at::Tensor query = positions_.unsqueeze(1);
       at::Tensor hidden = key.gt(query);
       if (layer.sliding_window) hidden.logical_or_(key.le(query - *layer.sliding_window));
       mask = additive_mask(hidden.view({batch, 1, 1, longest_}), cache.k.options());
@@ -40,14 +98,11 @@ class StepAttention final : public LayerAttention {
   }
 
   at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) override {
-    const auto batch = static_cast<int64_t>(lengths_.size());
+    const int64_t batch = slots_.size(0);
     at::Tensor keys = cache_.k.select(0, layer);
     at::Tensor values = cache_.v.select(0, layer);
-    for (int64_t b = 0; b < batch; ++b) {
-      const int64_t position = lengths_[static_cast<size_t>(b)];
-      keys.select(0, b).select(1, position).copy_(k.select(0, b));
-      values.select(0, b).select(1, position).copy_(v.select(0, b));
-    }
+    keys.transpose(1, 2).index_put_({slots_, positions_}, k);
+    values.transpose(1, 2).index_put_({slots_, positions_}, v);
     // The query heads that share a key head are rows of one small matrix: nothing is expanded.
     const LayerConfig& shape = config_.layers[static_cast<size_t>(layer)];
     const at::Tensor out =
@@ -59,10 +114,17 @@ class StepAttention final : public LayerAttention {
  private:
   const ModelConfig& config_;
   const KvCache& cache_;
-  const std::vector<int64_t>& lengths_;
+  at::Tensor slots_, positions_;  // of the sequences
   int64_t longest_ = 0;
   std::array<at::Tensor, 2> masks_;  // of layers without and with a sliding window
 };
+
+/// What slot `from` holds, in slot `to`.
+void move_slot(const KvCache& cache, size_t from, size_t to) {
+  if (from == to) return;
+  for (const at::Tensor& x : {cache.k, cache.v})
+    x.select(1, static_cast<int64_t>(to)).copy_(x.select(1, static_cast<int64_t>(from)));
+}
 
 /// One stream of draws per prompt, made of its ids, so that it gets the same text in any batch; a prompt that comes
 /// several times gets a stream each time.
@@ -194,38 +256,56 @@ std::vector<Generation> generate(const CausalLM& model, const Tokenizer& tokeniz
   std::vector<size_t> active;
   std::vector<int64_t> lengths, tokens;
 
-  /// Final hidden states [n, d] of ids, whose keys and values fill a slot of the cache from its start.
-  const auto fill = [&](int64_t slot, const std::vector<int64_t>& ids, int64_t seq_len) {
-    const auto length = static_cast<int64_t>(ids.size());
-    KvCache own;
-    own.k = cache.k.narrow(1, slot, 1);
-    own.v = cache.v.narrow(1, slot, 1);
-    SequenceAttention attention(config, &own, /*batch=*/1, /*cached=*/0, /*store=*/length);
-    const at::Tensor positions = at::arange(length, long_options);
-    const at::Tensor x = embed(model, at::tensor(ids, at::kLong).to(model.device()), positions);
-    return decode(model, x, make_rotaries(config, positions, seq_len, model.dtype()), attention, nullptr);
+  Workspace workspace;
+  // Final hidden states [n, d] behind each of n sequences, whose keys and values fill slots of the cache from `slot`
+  // on. Each is longer than what is read by `unread`.
+  const auto fill = [&](int64_t slot, const std::vector<std::vector<int64_t>>& sequences, int64_t unread) {
+    std::vector<int64_t> ids, rows;
+    std::vector<at::Tensor> positions;
+    std::vector<Rotaries> rotaries;
+    for (const std::vector<int64_t>& sequence : sequences) {
+      ids.insert(ids.end(), sequence.begin(), sequence.end());
+      rows.push_back(static_cast<int64_t>(sequence.size()));
+      positions.push_back(at::arange(rows.back(), long_options));
+      rotaries.push_back(make_rotaries(config, positions.back(), rows.back() + unread, model.dtype()));
+    }
+    PromptsAttention attention(config, cache, slot, rows, workspace);
+    const at::Tensor x = embed(model, at::tensor(ids, at::kLong).to(model.device()), at::cat(positions));
+    return decode(model, x, join_rotaries(rotaries), attention, &workspace);
   };
 
-  for (size_t i = 0; i < prompts.size(); ++i) {
+  for (size_t i = 0; i < prompts.size();) {
     if (poll) poll();
-    const auto length = static_cast<int64_t>(prompts[i].size());
-    const at::Tensor hidden = fill(static_cast<int64_t>(active.size()), prompts[i], length).narrow(0, length - 1, 1);
+    std::vector<std::vector<int64_t>> block;
+    std::vector<Draw> draws;
+    size_t rows = 0;
+    for (size_t next = i; next < prompts.size() && (block.empty() || rows + prompts[next].size() <= kBlockRows);
+         ++next) {
+      block.push_back(prompts[next]);
+      draws.push_back(answers[next].next_draw());
+      rows += prompts[next].size();
+    }
+    // An answer may end with its first token: the slots of a block are its own until all of it is read.
+    const at::Tensor hidden = fill(static_cast<int64_t>(active.size()), block, /*unread=*/0);
     check_hidden_finite(hidden);
-    const ChosenTokens first = choice.choose(logits(model, hidden), {answers[i].next_draw()});
-    if (!answers[i].append(first.ids[0], first.log_probs[0], config.eos_token_ids)) continue;
-    active.push_back(i);
-    lengths.push_back(length);
-    tokens.push_back(first.ids[0]);
+    const ChosenTokens first = choice.choose(logits(model, hidden), draws);
+    const size_t begin = active.size();
+    for (size_t b = 0; b < block.size(); ++b, ++i) {
+      if (!answers[i].append(first.ids[b], first.log_probs[b], config.eos_token_ids)) continue;
+      move_slot(cache, begin + b, active.size());
+      active.push_back(i);
+      lengths.push_back(static_cast<int64_t>(block[b].size()));
+      tokens.push_back(first.ids[b]);
+    }
   }
 
-  Workspace workspace;
   while (!active.empty()) {
     if (poll) poll();
     std::vector<Draw> draws;
     for (size_t b = 0; b < active.size(); ++b) {
       const Answer& answer = answers[active[b]];
       draws.push_back(answer.next_draw());
-      if (crosses_longrope(config, lengths[b])) fill(static_cast<int64_t>(b), answer.read_ids(), lengths[b] + 1);
+      if (crosses_longrope(config, lengths[b])) fill(static_cast<int64_t>(b), {answer.read_ids()}, /*unread=*/1);
     }
     StepAttention attention(config, cache, lengths);
     const at::Tensor positions = at::tensor(lengths, at::kLong).to(model.device());
@@ -238,10 +318,7 @@ std::vector<Generation> generate(const CausalLM& model, const Tokenizer& tokeniz
     size_t kept = 0;
     for (size_t b = 0; b < active.size(); ++b) {
       if (!answers[active[b]].append(next.ids[b], next.log_probs[b], config.eos_token_ids)) continue;
-      if (kept != b) {
-        cache.k.select(1, static_cast<int64_t>(kept)).copy_(cache.k.select(1, static_cast<int64_t>(b)));
-        cache.v.select(1, static_cast<int64_t>(kept)).copy_(cache.v.select(1, static_cast<int64_t>(b)));
-      }
+      move_slot(cache, b, kept);
       active[kept] = active[b];
       lengths[kept] = lengths[b] + 1;
       tokens[kept] = next.ids[b];

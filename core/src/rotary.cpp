@@ -64,23 +64,30 @@ Rotaries make_rotaries(const ModelConfig& config, const at::Tensor& positions, i
   return out;
 }
 
-Rotaries make_step_rotaries(const ModelConfig& config, const at::Tensor& positions, at::ScalarType dtype) {
+Rotaries join_rotaries(const std::vector<Rotaries>& groups) {
   Rotaries out;
-  for (const RopeConfig& rope : config.ropes) {
-    if (!rope.depends_on_length()) {
-      out.push_back(make_rotary(config, rope, positions, 0, dtype));
-      continue;
-    }
+  for (size_t rope = 0; !groups.empty() && rope < groups.front().size(); ++rope) {
     std::vector<at::Tensor> cos, sin;
-    for (int64_t row = 0; row < positions.size(0); ++row) {
-      const at::Tensor position = positions.narrow(0, row, 1);
-      const Rotary one = make_rotary(config, rope, position, position.item<int64_t>() + 1, dtype);
-      cos.push_back(one.cos);
-      sin.push_back(one.sin);
+    for (const Rotaries& group : groups) {
+      cos.push_back(group[rope].cos);
+      sin.push_back(group[rope].sin);
     }
     out.push_back({at::cat(cos), at::cat(sin)});
   }
   return out;
+}
+
+Rotaries make_step_rotaries(const ModelConfig& config, const at::Tensor& positions, at::ScalarType dtype) {
+  const auto depends = [](const RopeConfig& rope) { return rope.depends_on_length(); };
+  if (std::none_of(config.ropes.begin(), config.ropes.end(), depends)) {
+    return make_rotaries(config, positions, /*seq_len=*/0, dtype);
+  }
+  std::vector<Rotaries> rows;
+  for (int64_t row = 0; row < positions.size(0); ++row) {
+    const at::Tensor position = positions.narrow(0, row, 1);
+    rows.push_back(make_rotaries(config, position, position.item<int64_t>() + 1, dtype));
+  }
+  return join_rotaries(rows);
 }
 
 }  // namespace titer
