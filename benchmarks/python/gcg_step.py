@@ -1,6 +1,6 @@
 """Times whole GCG steps against nanoGCG 0.3.0, each in processes of its own, in turn, on one prompt.
 
-    ./dev bench [--models smollm2 small] [--dtypes float32 bfloat16] [--repeats 3] [--steps 3]
+    ./dev bench gcg_step [--models smollm2 small] [--dtypes float32 bfloat16] [--repeats 3] [--steps 3]
 
 A figure is the ratio of median step times within one repeat: nanoGCG at its better batch size (all candidates at once,
 or 64) over titer; printed are the median and the range over repeats. The first step of every process is not counted.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import torch
 
 import titer
 from peers.nanogcg_peer import ParityRequest, StepRequest, run_parity, run_steps
+from report import RESULTS, command, machine, machine_line, write
 from titer import models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,24 +46,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3, help="steps per process, the first of which is not counted")
     parser.add_argument("--search-width", type=int, default=512)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
     results = []
     with tempfile.TemporaryDirectory(prefix="titer-bench-") as scratch:
         for name in arguments.models:
-            folder = _model_folder(name, Path(scratch))
-            initial, target = _prompt_parts(folder)
+            folder = model_folder(name, Path(scratch))
+            initial, target = prompt_parts(folder)
             dtypes = arguments.dtypes if name == "smollm2" else arguments.dtypes[:1]
             for dtype in dtypes:
                 results.append(_compare(name, folder, initial, target, dtype, arguments))
-    report = {"machine": _machine(), "command": "./dev bench " + " ".join(sys.argv[1:]), "results": results}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    file = arguments.out / "gcg_step_cpu.json"
-    file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (arguments.out / "gcg_step_cpu.md").write_text(_table(report), encoding="utf-8")
-    print(_table(report))
-    print(f"written to {file}", file=sys.stderr)
+    report = {"machine": machine(), "command": command(), "results": results}
+    write(arguments.out, "gcg_step_cpu", report, _table(report))
 
 
 def _compare(
@@ -134,7 +129,7 @@ def _check(runs: dict[str, dict[str, Any]], folder: Path, dtype: str) -> None:
         raise SystemExit(f"nanoGCG gives titer's result the loss {confirmed}, titer says {ours['loss']}")
 
 
-def _model_folder(name: str, scratch: Path) -> Path:
+def model_folder(name: str, scratch: Path) -> Path:
     if name == "smollm2":
         return models.get("smollm2")
     from tiny_models import SMALL_BENCHMARK_MODEL, write_tiny_llama
@@ -144,7 +139,7 @@ def _model_folder(name: str, scratch: Path) -> Path:
     return folder
 
 
-def _prompt_parts(folder: Path) -> tuple[str, str]:
+def prompt_parts(folder: Path) -> tuple[str, str]:
     """Initial slot text and target with the wanted numbers of tokens under the model's tokenizer."""
     model = titer.load_model(folder)
     words = [word for _ in range(4) for word in TARGET.split(" ")]
@@ -160,29 +155,9 @@ def _prompt_parts(folder: Path) -> tuple[str, str]:
     raise SystemExit(f"no prompt of {SLOT_TOKENS} slot and {TARGET_TOKENS} target tokens for {folder}")
 
 
-def _machine() -> dict[str, Any]:
-    cpu = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "titer": titer.__version__,
-    }
-
-
 def _table(report: dict[str, Any]) -> str:
-    machine = report["machine"]
     lines = [
-        f"Whole GCG steps against nanoGCG 0.3.0 at its better batch size; {machine['cores']} cores of "
-        f"{machine['cpu']}, {machine['capability']}, torch {machine['torch']}; `{report['command']}`.",
+        f"Whole GCG steps against nanoGCG 0.3.0 at its better batch size; {machine_line(report)}",
         "",
         "| model | dtype | nanoGCG, all / 64, s per step | titer, s per step | ratio, median (range) "
         "| memory beyond the model, nanoGCG all / titer |",

@@ -1,6 +1,6 @@
 """Times loading and encoding against the `tokenizers` package, in one process and on one thread.
 
-    .venv/bin/python benchmarks/python/tokenizer_speed.py [--repeats 15]
+    ./dev bench tokenizer_speed [--repeats 15]
 
 Real vocabularies where the cache has them (`titer models get`), and small trained ones for every way of cutting text.
 Encoded are an invented medical note of about 60 kB and 1,000 strings of one sentence, new ones in every repeat, so that
@@ -17,7 +17,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import argparse
 import json
-import platform
 import random
 import statistics
 import sys
@@ -30,6 +29,7 @@ from typing import Any
 import tokenizers
 
 import titer
+from report import RESULTS, command, machine, machine_line, write
 from titer import models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ CUT_BYTES = 10_000_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory(prefix="titer-bench-") as scratch:
@@ -57,18 +57,15 @@ def main() -> None:
         for make in TRAINED:
             files[f"{make.__name__}, {make().get_vocab_size()} tokens"] = save(make(), Path(scratch))
         report: dict[str, Any] = {
-            "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
+            "machine": machine(),
             "versions": {"tokenizers": tokenizers.__version__},
-            "command": " ".join(["python", "benchmarks/python/tokenizer_speed.py", *sys.argv[1:]]),
+            "command": command(),
             "load": [{"tokenizer": name, **compare_loads(file, arguments.repeats)} for name, file in loads.items()],
             "encode": [
                 {"tokenizer": name, **compare_encoding(file, arguments.repeats)} for name, file in files.items()
             ],
         }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "tokenizer_speed.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (arguments.out / "tokenizer_speed.md").write_text(table(report), encoding="utf-8")
-    print(table(report))
+    write(arguments.out, "tokenizer_speed", report, table(report))
 
 
 def compare_loads(file: Path, repeats: int) -> dict[str, Any]:
@@ -156,11 +153,6 @@ def save(tokenizer: tokenizers.Tokenizer, folder: Path) -> Path:
     return file
 
 
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def table(report: dict[str, Any]) -> str:
     def cell(times: dict[str, Any], unit: float) -> str:
         middle, low, high = times["ratio"]
@@ -177,8 +169,7 @@ def table(report: dict[str, Any]) -> str:
     lines += [
         f"| {row['tokenizer']} | {cell(row['note'], 1e3)} | {cell(row['strings'], 1e3)} |" for row in report["encode"]
     ]
-    machine = report["machine"]
-    return "\n".join([*lines, "", f"{machine['cpu']}; `{report['command']}`", ""])
+    return "\n".join([*lines, "", machine_line(report), ""])
 
 
 if __name__ == "__main__":
