@@ -5,6 +5,7 @@
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tanh.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "shared_prefix_attention.h"

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <initializer_list>
+
 namespace titer {
 
 /// A tensor and the name that its operation's documentation gives it.

@@ -9,8 +9,7 @@
 #define HWY_TARGET_INCLUDE "cpu/attention_tile.cpp"
 #include <hwy/foreach_target.h>  // must come before highway.h
 //
-#include <hwy/contrib/math/math-inl.h>
-
+#include "cpu/exp-inl.h"
 #include "cpu/float_lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -35,12 +34,6 @@ HWY_INLINE void transpose_words(const Word* rows, int64_t row_stride, int64_t co
   for (int64_t i = 0; c < padded && i < inner; ++i) {
     for (int64_t rest = c; rest < padded; ++rest) out[i * ld + rest] = rest < count ? rows[rest * row_stride + i] : 0;
   }
-}
-
-// Highway's Exp maps NaN to 0, which would hide broken scores.
-template <class D, class V>
-HWY_INLINE V exp_keeping_nan(D d, V x) {
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));
 }
 
 template <typename T, typename P>

@@ -10,8 +10,7 @@
 #define HWY_TARGET_INCLUDE "cpu/linear_cross_entropy_tile.cpp"
 #include <hwy/foreach_target.h>  // must come before highway.h
 //
-#include <hwy/contrib/math/math-inl.h>
-
+#include "cpu/exp-inl.h"
 #include "cpu/float_lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -20,12 +19,6 @@ namespace HWY_NAMESPACE {
 
 template <typename T>
 using Lanes = hn::CappedTag<T, kTileColumnAlign>;
-
-// Highway's Exp maps NaN to 0, which would hide broken logits.
-template <class D, class V>
-HWY_INLINE V exp_keeping_nan(D d, V x) {
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));
-}
 
 template <typename T>
 struct Maximum {

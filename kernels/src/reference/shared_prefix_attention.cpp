@@ -8,6 +8,7 @@
 #include <ATen/ops/tanh.h>
 
 #include <limits>
+#include <vector>
 
 namespace titer::reference {
 

@@ -1,0 +1,51 @@
+// Attention of generation: prompts that are read into the slots of a cache, and the step that adds a token to each.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <vector>
+
+#include "attention.h"
+#include "decoder.h"
+#include "workspace.h"
+
+namespace titer {
+
+/// Whole prompts packed one behind the other. Their keys and values fill consecutive slots of a cache from its start;
+/// the last row of each is wanted.
+class PromptsAttention final : public LayerAttention {
+ public:
+  PromptsAttention(const ModelConfig& config, const KvCache& cache, int64_t first_slot,
+                   const std::vector<int64_t>& lengths, Workspace& workspace);
+
+  at::Tensor output_rows() const override { return last_rows_; }
+  at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) override;
+
+ private:
+  /// Rows [N, Hkv, hd] of the prompts into their slots [slots, Hkv, capacity, hd].
+  void store(const at::Tensor& rows, const at::Tensor& slots) const;
+
+  const ModelConfig& config_;
+  const KvCache& cache_;
+  int64_t first_slot_;
+  at::Tensor lengths_, nothing_, last_rows_;
+  Workspace& workspace_;
+};
+
+/// One new row per sequence; sequence b has lengths[b] cached positions in slot b.
+class StepAttention final : public LayerAttention {
+ public:
+  StepAttention(const ModelConfig& config, const KvCache& cache, const std::vector<int64_t>& lengths);
+
+  at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) override;
+
+ private:
+  const ModelConfig& config_;
+  const KvCache& cache_;
+  at::Tensor slots_, positions_;  // of the sequences
+  int64_t longest_ = 0;
+  std::array<at::Tensor, 2> masks_;  // of layers without and with a sliding window
+};
+
+}  // namespace titer
