@@ -28,8 +28,12 @@ namespace {
 // Rows of one block: enough for a GEMM to run at full speed, few enough for activations to stay in cache.
 constexpr int64_t kBlockRows = 1024;
 
+double attention_flops(const ModelConfig& config, int64_t layers, int64_t queries, int64_t keys) {
+  return 4.0 * static_cast<double>(layers * config.num_heads * config.head_dim * queries * keys);
+}
+
 double sequence_attention_flops(const ModelConfig& config, int64_t cached, int64_t rows) {
-  return 4.0 * static_cast<double>(config.num_layers * config.num_heads * config.head_dim * rows * (cached + rows));
+  return attention_flops(config, config.num_layers, rows, cached + rows);
 }
 
 double head_flops(const ModelConfig& config, int64_t rows) {
@@ -255,11 +259,9 @@ Generation CandidateScorer::generate(std::string_view slot_text, const GenerateO
   cost_.queries += 1;
   cost_.tokens += read + written;
   // The last layer of the prompt's pass computes its last row only.
-  const double saved = sequence_attention_flops(plan.config, 0, read) / static_cast<double>(plan.config.num_layers) *
-                       (1.0 - 1.0 / static_cast<double>(read));
-  cost_.flops += decode_linear_flops(*plan.model, read, 1) +
-                 decode_linear_flops(*plan.model, written - 1, written - 1) +
-                 sequence_attention_flops(plan.config, 0, read) - saved + head_flops(plan.config, written);
+  cost_.flops += decode_linear_flops(*plan.model, read, 1) + attention_flops(plan.config, 1, 1, read) +
+                 attention_flops(plan.config, plan.config.num_layers - 1, read, read) +
+                 decode_linear_flops(*plan.model, written - 1, written - 1) + head_flops(plan.config, written);
   for (int64_t i = 1; i < written; ++i) cost_.flops += sequence_attention_flops(plan.config, read + i - 1, 1);
   return answer;
 }

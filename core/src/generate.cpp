@@ -167,18 +167,17 @@ std::vector<Generation> generate(const CausalLM& model, const Tokenizer& tokeniz
   // Final hidden states [n, d] behind each of n sequences, whose keys and values fill slots of the cache from `slot`
   // on. Each is longer than what is read by `unread`.
   const auto fill = [&](int64_t slot, const std::vector<std::vector<int64_t>>& sequences, int64_t unread) {
-    std::vector<int64_t> ids, rows;
+    std::vector<int64_t> ids, rows, seq_lens;
     std::vector<at::Tensor> positions;
-    std::vector<Rotaries> rotaries;
     for (const std::vector<int64_t>& sequence : sequences) {
       ids.insert(ids.end(), sequence.begin(), sequence.end());
       rows.push_back(static_cast<int64_t>(sequence.size()));
       positions.push_back(at::arange(rows.back(), long_options));
-      rotaries.push_back(make_rotaries(config, positions.back(), rows.back() + unread, model.dtype()));
+      seq_lens.push_back(rows.back() + unread);
     }
     PromptsAttention attention(config, cache, slot, rows, workspace);
     const at::Tensor x = embed(model, at::tensor(ids, at::kLong).to(model.device()), at::cat(positions));
-    return decode(model, x, join_rotaries(rotaries), attention, &workspace);
+    return decode(model, x, make_packed_rotaries(config, positions, seq_lens, model.dtype()), attention, &workspace);
   };
 
   for (size_t i = 0; i < prompts.size();) {
@@ -209,16 +208,18 @@ std::vector<Generation> generate(const CausalLM& model, const Tokenizer& tokeniz
   while (!active.empty()) {
     if (poll) poll();
     std::vector<Draw> draws;
+    std::vector<int64_t> seq_lens;  // with the token that is read now
     for (size_t b = 0; b < active.size(); ++b) {
       const Answer& answer = answers[active[b]];
+      seq_lens.push_back(lengths[b] + 1);
       draws.push_back(answer.next_draw());
       if (crosses_longrope(config, lengths[b])) fill(static_cast<int64_t>(b), {answer.read_ids()}, /*unread=*/1);
     }
     StepAttention attention(config, cache, lengths);
     const at::Tensor positions = at::tensor(lengths, at::kLong).to(model.device());
     const at::Tensor x = embed(model, at::tensor(tokens, at::kLong).to(model.device()), positions);
-    const at::Tensor hidden =
-        decode(model, x, make_step_rotaries(config, positions, model.dtype()), attention, &workspace);
+    const at::Tensor hidden = decode(
+        model, x, make_packed_rotaries(config, positions.split(1), seq_lens, model.dtype()), attention, &workspace);
     check_hidden_finite(hidden);
     const ChosenTokens next = choice.choose(logits(model, hidden), draws);
 

@@ -64,30 +64,23 @@ Rotaries make_rotaries(const ModelConfig& config, const at::Tensor& positions, i
   return out;
 }
 
-Rotaries join_rotaries(const std::vector<Rotaries>& groups) {
+Rotaries make_packed_rotaries(const ModelConfig& config, const std::vector<at::Tensor>& positions,
+                              const std::vector<int64_t>& seq_lens, at::ScalarType dtype) {
   Rotaries out;
-  for (size_t rope = 0; !groups.empty() && rope < groups.front().size(); ++rope) {
+  for (const RopeConfig& rope : config.ropes) {
+    if (!rope.depends_on_length()) {
+      out.push_back(make_rotary(config, rope, at::cat(positions), /*seq_len=*/0, dtype));
+      continue;
+    }
     std::vector<at::Tensor> cos, sin;
-    for (const Rotaries& group : groups) {
-      cos.push_back(group[rope].cos);
-      sin.push_back(group[rope].sin);
+    for (size_t i = 0; i < positions.size(); ++i) {
+      const Rotary one = make_rotary(config, rope, positions[i], seq_lens[i], dtype);
+      cos.push_back(one.cos);
+      sin.push_back(one.sin);
     }
     out.push_back({at::cat(cos), at::cat(sin)});
   }
   return out;
-}
-
-Rotaries make_step_rotaries(const ModelConfig& config, const at::Tensor& positions, at::ScalarType dtype) {
-  const auto depends = [](const RopeConfig& rope) { return rope.depends_on_length(); };
-  if (std::none_of(config.ropes.begin(), config.ropes.end(), depends)) {
-    return make_rotaries(config, positions, /*seq_len=*/0, dtype);
-  }
-  std::vector<Rotaries> rows;
-  for (int64_t row = 0; row < positions.size(0); ++row) {
-    const at::Tensor position = positions.narrow(0, row, 1);
-    rows.push_back(make_rotaries(config, position, position.item<int64_t>() + 1, dtype));
-  }
-  return join_rotaries(rows);
 }
 
 }  // namespace titer

@@ -23,10 +23,9 @@ using Rotaries = std::vector<Rotary>;
 /// @param seq_len  length of the whole sequence that the rows belong to, for the ropes that depend on it
 Rotaries make_rotaries(const ModelConfig& config, const at::Tensor& positions, int64_t seq_len, at::ScalarType dtype);
 
-/// Those of several groups of rows, one group behind the other.
-Rotaries join_rotaries(const std::vector<Rotaries>& groups);
-
-/// As make_rotaries, for rows that are each the last of their own sequence: a decoding step.
-Rotaries make_step_rotaries(const ModelConfig& config, const at::Tensor& positions, at::ScalarType dtype);
+/// The same for rows of several sequences, packed one sequence behind the other: `positions[i]` of one that is
+/// `seq_lens[i]` long.
+Rotaries make_packed_rotaries(const ModelConfig& config, const std::vector<at::Tensor>& positions,
+                              const std::vector<int64_t>& seq_lens, at::ScalarType dtype);
 
 }  // namespace titer
