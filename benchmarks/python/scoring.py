@@ -91,11 +91,11 @@ def products(session: titer.CandidateScorer, candidates: torch.Tensor) -> list[S
     shapes: list[Shape] = []
     for call in recorder.calls:
         sizes = [argument for argument in call.arguments if isinstance(argument, torch.Size) and len(argument) == 2]
-        if call.is_gemm:
-            (m, k), (_, n) = sizes[-2:]
+        if call.name in ("titer::linear", "titer::linear_cross_entropy_forward"):
+            (m, k), (n, _) = sizes[:2]
             shapes.append((m, k, n))
-        elif call.name == "titer::linear_cross_entropy_forward":
-            (m, k), (n, _) = sizes
+        elif call.is_gemm:
+            (m, k), (_, n) = sizes[-2:]
             shapes.append((m, k, n))
     return shapes
 

@@ -2,14 +2,13 @@
 #include "decoder.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/silu.h>
 #include <titer/kernels/gated_activation.h>
+#include <titer/kernels/linear.h>
 #include <titer/kernels/rope.h>
 
 #include <cmath>
@@ -19,25 +18,27 @@
 namespace titer {
 namespace {
 
-at::Tensor linear(const at::Tensor& x, const LinearWeights& w, Workspace* workspace, std::string_view purpose) {
-  if (workspace == nullptr) return at::linear(x, w.weight, w.bias);
-  at::Tensor out = workspace->take(purpose, {x.size(0), w.weight.size(0)}, x.options());
-  if (w.bias.defined()) return at::addmm_out(out, w.bias, x, w.weight.t());
-  return at::mm_out(out, x, w.weight.t());
+std::optional<at::Tensor> bias_of(const LinearWeights& w) {
+  return w.bias.defined() ? std::make_optional(w.bias) : std::nullopt;
 }
 
-/// residual + linear(x); in place where no gradient is wanted, so that the GEMM itself does the addition.
-at::Tensor add_linear(at::Tensor residual, const at::Tensor& x, const LinearWeights& w, Workspace* workspace) {
+at::Tensor linear(const at::Tensor& x, const LinearWeights& w, Workspace* workspace, std::string_view purpose) {
+  if (workspace == nullptr) return at::linear(x, w.weight, w.bias);
+  const at::Tensor out = workspace->take(purpose, {x.size(0), w.weight.size(0)}, x.options());
+  return ops::linear_out(out, x, w.weight, bias_of(w), std::nullopt);
+}
+
+/// residual + linear(x); in place where no gradient is wanted.
+at::Tensor add_linear(const at::Tensor& residual, const at::Tensor& x, const LinearWeights& w, Workspace* workspace) {
   if (workspace == nullptr) return residual + at::linear(x, w.weight, w.bias);
-  // A bias first joins the product, whose rounding is finer than the residual's.
-  if (w.bias.defined()) return residual.add_(linear(x, w, workspace, "block"));
-  return residual.addmm_(x, w.weight.t());
+  if (w.bias.defined()) return residual.add_(linear(x, w, workspace, "block"));  // torch's GEMMs would need a temporary
+  return ops::linear_out(residual, x, w.weight, std::nullopt, residual);
 }
 
 /// residual + norm(linear(x)), where the family normalises what a block gives.
-at::Tensor add_block(at::Tensor residual, const at::Tensor& x, const LinearWeights& w, const NormWeights& post_norm,
-                     const ModelConfig& config, Workspace* workspace) {
-  if (!post_norm.weight.defined()) return add_linear(std::move(residual), x, w, workspace);
+at::Tensor add_block(const at::Tensor& residual, const at::Tensor& x, const LinearWeights& w,
+                     const NormWeights& post_norm, const ModelConfig& config, Workspace* workspace) {
+  if (!post_norm.weight.defined()) return add_linear(residual, x, w, workspace);
   const at::Tensor out = normalise(linear(x, w, workspace, "block"), post_norm, config, workspace, "post_norm");
   return workspace == nullptr ? residual + out : residual.add_(out);
 }

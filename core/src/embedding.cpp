@@ -5,6 +5,7 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/tanh.h>
+#include <titer/kernels/linear.h>
 
 namespace titer {
 
@@ -21,7 +22,9 @@ at::Tensor embed(const CausalLM& model, const at::Tensor& ids, const at::Tensor&
 }
 
 at::Tensor logits(const CausalLM& model, const at::Tensor& hidden) {
-  const at::Tensor out = at::linear(hidden, model.weights().lm_head);
+  const at::Tensor& head = model.weights().lm_head;
+  const at::Tensor out =
+      hidden.requires_grad() ? at::linear(hidden, head) : ops::linear(hidden, head, std::nullopt, std::nullopt);
   return model.config().logit_soft_cap ? soft_cap(out, *model.config().logit_soft_cap) : out;
 }
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _GEMMS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm")
+_LINEAR = "titer::linear"
 _ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
 
 
@@ -23,14 +24,14 @@ class Call:
 
     @property
     def is_gemm(self) -> bool:
-        return self.name in _GEMMS
+        return self.name in _GEMMS or self.name == _LINEAR
 
     @property
     def flops(self) -> float:
         """Floating-point operations, 2 per multiply-add, of matrix products and attention; 0 for the rest."""
         shapes = [argument for argument in self.arguments if isinstance(argument, torch.Size)]
         if self.is_gemm:
-            inner = shapes[-2][-1]
+            inner = shapes[0 if self.name == _LINEAR else -2][-1]
             return 2.0 * torch.Size(self.output).numel() * inner
         if self.name in (_ATTENTION, _ATTENTION + "_backward"):
             # The backward pass has its query behind the gradient. It computes the scores again, then the gradients of

@@ -35,6 +35,10 @@ def _gated_activation(grad: bool) -> Arguments:
     return _matrix(6, 24, requires_grad=grad), _matrix(6, 24, requires_grad=grad), "silu"
 
 
+def _linear(grad: bool) -> Arguments:
+    return _matrix(6, 16), _matrix(24, 16), _matrix(24), _matrix(6, 24)
+
+
 def _shared_prefix_attention(grad: bool) -> Arguments:
     lengths = torch.tensor([2, 4]), torch.tensor([5, 3])
     own = (_matrix(6, 2, 3, 8), _matrix(6, 2, 8), _matrix(6, 2, 8))
@@ -47,6 +51,10 @@ _DIFFERENTIABLE: dict[str, Callable[[bool], Arguments]] = {
     "rms_norm": _rms_norm,
     "gated_activation": _gated_activation,
 }
+_WITHOUT_A_DERIVATIVE: dict[str, Callable[[bool], Arguments]] = {
+    "linear": _linear,
+    "shared_prefix_attention": _shared_prefix_attention,
+}
 
 
 @pytest.mark.parametrize("name", _DIFFERENTIABLE)
@@ -55,18 +63,19 @@ def test_ops_are_registered_as_torch_expects(name: str, grad: bool) -> None:
     torch.library.opcheck(getattr(ops, name).default, _DIFFERENTIABLE[name](grad))
 
 
-def test_attention_without_a_derivative_is_registered_as_torch_expects() -> None:
-    torch.library.opcheck(ops.shared_prefix_attention.default, _shared_prefix_attention(False))
+@pytest.mark.parametrize("name", _WITHOUT_A_DERIVATIVE)
+def test_ops_without_a_derivative_are_registered_as_torch_expects(name: str) -> None:
+    torch.library.opcheck(getattr(ops, name).default, _WITHOUT_A_DERIVATIVE[name](False))
 
 
-@pytest.mark.parametrize("name", ["rope", "rms_norm", "gated_activation", "shared_prefix_attention"])
+@pytest.mark.parametrize("name", ["rope", "rms_norm", "gated_activation", *_WITHOUT_A_DERIVATIVE])
 def test_out_variants_write_what_the_others_return(name: str) -> None:
-    make = {**_DIFFERENTIABLE, "shared_prefix_attention": _shared_prefix_attention}[name]
-    arguments = make(False)
-    out = torch.full_like(arguments[0], 7)
+    arguments = {**_DIFFERENTIABLE, **_WITHOUT_A_DERIVATIVE}[name](False)
+    expected = getattr(ops, name)(*arguments)
+    out = torch.full_like(expected, 7)
     written = getattr(ops, name).out(*arguments, out=out)
     assert written.data_ptr() == out.data_ptr()
-    assert torch.equal(out, getattr(ops, name)(*arguments))
+    assert torch.equal(out, expected)
     torch.library.opcheck(
         getattr(ops, name).out, arguments, {"out": torch.empty_like(out)}, test_utils=["test_schema", "test_faketensor"]
     )

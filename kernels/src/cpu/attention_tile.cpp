@@ -16,26 +16,6 @@ HWY_BEFORE_NAMESPACE();
 namespace titer::cpu {
 namespace HWY_NAMESPACE {
 
-/// Transposes words of 4 or 8 bytes, kTileColumns rows at a time: gathers a column of them, stores a row.
-template <typename Word>
-HWY_INLINE void transpose_words(const Word* rows, int64_t row_stride, int64_t count, int64_t inner, Word* out,
-                                int64_t ld) {
-  using Index = std::conditional_t<sizeof(Word) == 8, int64_t, int32_t>;
-  const hn::CappedTag<Word, kTileColumns> d;
-  const hn::RebindToSigned<decltype(d)> di;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto offsets = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<Index>(row_stride)));
-  int64_t c = 0;
-  for (; c + lanes <= count; c += lanes) {
-    for (int64_t i = 0; i < inner; ++i)
-      hn::StoreU(hn::GatherIndex(d, rows + c * row_stride + i, offsets), d, out + i * ld + c);
-  }
-  const int64_t padded = (count + kTileColumns - 1) / kTileColumns * kTileColumns;
-  for (int64_t i = 0; c < padded && i < inner; ++i) {
-    for (int64_t rest = c; rest < padded; ++rest) out[i * ld + rest] = rest < count ? rows[rest * row_stride + i] : 0;
-  }
-}
-
 template <typename T, typename P>
 HWY_INLINE void softmax_row(T* scores, int64_t columns, Span span, ScoreScale<T> scale, T& max, T& sum, T& rescale,
                             P* probabilities) {
@@ -91,18 +71,6 @@ HWY_INLINE void divide(const T* x, int64_t width, T divisor, Out* out) {
       width, [&](auto d, int64_t i) HWY_ATTR { store(hn::Div(hn::LoadU(d, x + i), hn::Set(d, divisor)), d, out + i); });
 }
 
-void PackFloat(const float* rows, int64_t row_stride, int64_t count, int64_t inner, float* out, int64_t ld) {
-  transpose_words(reinterpret_cast<const uint32_t*>(rows), row_stride, count, inner, reinterpret_cast<uint32_t*>(out),
-                  ld);
-}
-void PackDouble(const double* rows, int64_t row_stride, int64_t count, int64_t inner, double* out, int64_t ld) {
-  transpose_words(reinterpret_cast<const uint64_t*>(rows), row_stride, count, inner, reinterpret_cast<uint64_t*>(out),
-                  ld);
-}
-void PackBFloat16(const uint16_t* rows, int64_t row_stride, int64_t count, int64_t inner, uint16_t* out, int64_t ld) {
-  transpose_words(reinterpret_cast<const uint32_t*>(rows), row_stride / 2, count, inner / 2,
-                  reinterpret_cast<uint32_t*>(out), ld);
-}
 void SoftmaxFloat(float* scores, int64_t rows, int64_t columns, const Span* spans, ScoreScale<float> scale,
                   RunningSoftmax<float> state, float* probabilities) {
   softmax_rows(scores, rows, columns, spans, scale, state, probabilities);
@@ -128,9 +96,6 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace titer::cpu {
 
-HWY_EXPORT(PackFloat);
-HWY_EXPORT(PackDouble);
-HWY_EXPORT(PackBFloat16);
 HWY_EXPORT(SoftmaxFloat);
 HWY_EXPORT(SoftmaxDouble);
 HWY_EXPORT(SoftmaxBFloat16);
@@ -140,15 +105,6 @@ HWY_EXPORT(DivideFloat);
 HWY_EXPORT(DivideDouble);
 HWY_EXPORT(DivideBFloat16);
 
-void pack_keys(const float* rows, int64_t row_stride, int64_t count, int64_t inner, float* out, int64_t ld) {
-  HWY_DYNAMIC_DISPATCH(PackFloat)(rows, row_stride, count, inner, out, ld);
-}
-void pack_keys(const double* rows, int64_t row_stride, int64_t count, int64_t inner, double* out, int64_t ld) {
-  HWY_DYNAMIC_DISPATCH(PackDouble)(rows, row_stride, count, inner, out, ld);
-}
-void pack_keys(const uint16_t* rows, int64_t row_stride, int64_t count, int64_t inner, uint16_t* out, int64_t ld) {
-  HWY_DYNAMIC_DISPATCH(PackBFloat16)(rows, row_stride, count, inner, out, ld);
-}
 void softmax_tile(float* scores, int64_t rows, int64_t columns, const Span* spans, ScoreScale<float> scale,
                   RunningSoftmax<float> state, float* probabilities) {
   HWY_DYNAMIC_DISPATCH(SoftmaxFloat)(scores, rows, columns, spans, scale, state, probabilities);

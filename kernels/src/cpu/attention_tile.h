@@ -1,14 +1,16 @@
-// The parts of attention around its two products: right operands, softmax of a tile of scores, results. Vectorised with
-// Highway for the instruction set found at run time. Torch-free; bfloat16 values are passed as their bits.
+// The parts of attention around its two products: softmax of a tile of scores, results. Vectorised with Highway for the
+// instruction set found at run time. Torch-free; bfloat16 values are passed as their bits.
 //
 // A tile has a query per row and a key per column; columns are padded to a multiple of kTileColumns.
 #pragma once
 
 #include <cstdint>
 
+#include "cpu/packed_columns.h"
+
 namespace titer::cpu {
 
-inline constexpr int64_t kTileColumns = 16;
+inline constexpr int64_t kTileColumns = kPackedColumns;
 
 /// Columns that a query sees.
 struct Span {
@@ -28,13 +30,6 @@ struct ScoreScale {
   T scale;
   T cap;  ///< scores become cap * tanh(score / cap); none: 0
 };
-
-/// Keys as right operand of queries · keysᵀ: rows [count, inner] become [inner, ld], of which this writes `count`
-/// columns, and zeros up to a multiple of kTileColumns. bfloat16: pairs of rows of the result interleaved,
-/// [inner / 2, ld, 2].
-void pack_keys(const float* rows, int64_t row_stride, int64_t count, int64_t inner, float* out, int64_t ld);
-void pack_keys(const double* rows, int64_t row_stride, int64_t count, int64_t inner, double* out, int64_t ld);
-void pack_keys(const uint16_t* rows, int64_t row_stride, int64_t count, int64_t inner, uint16_t* out, int64_t ld);
 
 /// Replaces scores [rows, columns] by exp(score - max) where a query sees the key and by 0 elsewhere, and updates the
 /// running softmax. The last parameter, if it differs from the scores, gets them instead, rounded to bfloat16.

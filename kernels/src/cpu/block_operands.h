@@ -34,6 +34,13 @@ at::Tensor empty_buffer(int64_t size) {
   return at::empty({size}, c10::CppTypeToScalarType<T>::value);
 }
 
+/// Whether pack_columns can read rows along this dimension: words of 4 bytes at distances that 32-bit arithmetic holds.
+inline bool is_packable(const at::Tensor& x, int64_t row_dim) {
+  bool aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 4 == 0;
+  for (int64_t i = 0; i + 1 < x.dim(); ++i) aligned = aligned && x.stride(i) * x.element_size() % 4 == 0;
+  return aligned && x.stride(row_dim) * x.element_size() < int64_t{1} << 26;
+}
+
 /// Writes rows [num_rows, n] as a right operand, [num_rows, n] or pairs [ceil(num_rows / 2), n, 2]; a missing partner
 /// of the last row is zero.
 template <typename Element, typename Operand>

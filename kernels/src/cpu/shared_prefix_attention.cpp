@@ -77,8 +77,8 @@ class PackedKeys {
   void pack(const T* keys, int64_t key_stride, const T* values, int64_t value_stride, int64_t count) {
     for (int64_t first = 0; first < count; first += kTileKeys) {
       const int64_t size = std::min(kTileKeys, count - first);
-      pack_keys(reinterpret_cast<const Bits*>(keys + first * key_stride), key_stride, size, head_dim_,
-                reinterpret_cast<Bits*>(at(keys_, first)), capacity_);
+      pack_columns(reinterpret_cast<const Bits*>(keys + first * key_stride), key_stride, size, head_dim_,
+                   reinterpret_cast<Bits*>(at(keys_, first)), capacity_);
       T* const packed = at(values_, first);
       pack_rows(values + first * value_stride, value_stride, size, head_dim_, packed);
       const int64_t written = is_paired<T> ? round_up(size, 2) : size;
@@ -242,12 +242,8 @@ void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
   });
 }
 
-/// What pack_keys reads: words of 4 bytes at distances that 32-bit arithmetic holds.
 at::Tensor packable(const at::Tensor& x, int64_t row_dim) {
-  const int64_t row_bytes = x.stride(row_dim) * x.element_size();
-  const bool aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 4 == 0 && row_bytes % 4 == 0 &&
-                       x.stride(1 - row_dim) * x.element_size() % 4 == 0;
-  return aligned && row_bytes < int64_t{1} << 26 ? x : x.clone(at::MemoryFormat::Contiguous);
+  return is_packable(x, row_dim) ? x : x.clone(at::MemoryFormat::Contiguous);
 }
 
 at::Tensor& shared_prefix_attention_out_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
