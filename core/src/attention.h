@@ -11,14 +11,14 @@
 
 namespace titer {
 
-/// Keys and values of all layers, [layers, B, Hkv, capacity, hd] each, k rotated.
+/// Keys and values of all layers, [layers, B, capacity, Hkv, hd] each, k rotated.
 struct KvCache {
   at::Tensor k;
   at::Tensor v;
 
   KvCache() = default;
   KvCache(const CausalLM& model, int64_t batch, int64_t capacity);
-  int64_t capacity() const { return k.size(3); }
+  int64_t capacity() const { return k.size(2); }
 };
 
 /// B sequences of n rows each (packed [B * n]) that continue `cached` positions of a cache. Stores the keys and values
@@ -36,18 +36,5 @@ class SequenceAttention final : public LayerAttention {
   int64_t batch_, cached_, store_;
   std::array<at::Tensor, 2> masks_;  // of layers without and with a sliding window, built when first needed
 };
-
-/// Zero where a key may be seen, -inf where `hidden` says that it may not.
-at::Tensor additive_mask(const at::Tensor& hidden, const at::TensorOptions& options);
-
-/// softmax(cap(q k^T * scale) + mask) v, where query heads that share a key head are neighbours.
-///
-/// @param q     [B, H, M, hd]
-/// @param k, v  [B, Hkv, K, hd]
-/// @param mask  undefined for plain causality (M equals K, no cap), or [M, K] or [B, 1, 1, K] in q's dtype
-/// @param cap   scores x become cap * tanh(x / cap)
-/// @return      [B, H, M, hd]
-at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& mask,
-                     double scale, std::optional<double> cap);
 
 }  // namespace titer

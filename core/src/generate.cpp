@@ -215,7 +215,7 @@ std::vector<Generation> generate(const CausalLM& model, const Tokenizer& tokeniz
       draws.push_back(answer.next_draw());
       if (crosses_longrope(config, lengths[b])) fill(static_cast<int64_t>(b), {answer.read_ids()}, /*unread=*/1);
     }
-    StepAttention attention(config, cache, lengths);
+    StepAttention attention(config, cache, lengths, workspace);
     const at::Tensor positions = at::tensor(lengths, at::kLong).to(model.device());
     const at::Tensor x = embed(model, at::tensor(tokens, at::kLong).to(model.device()), positions);
     const at::Tensor hidden = decode(

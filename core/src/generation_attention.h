@@ -3,7 +3,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <array>
 #include <vector>
 
 #include "attention.h"
@@ -23,7 +22,7 @@ class PromptsAttention final : public LayerAttention {
   at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) override;
 
  private:
-  /// Rows [N, Hkv, hd] of the prompts into their slots [slots, Hkv, capacity, hd].
+  /// Rows [N, Hkv, hd] of the prompts into their slots [slots, capacity, Hkv, hd].
   void store(const at::Tensor& rows, const at::Tensor& slots) const;
 
   const ModelConfig& config_;
@@ -36,16 +35,17 @@ class PromptsAttention final : public LayerAttention {
 /// One new row per sequence; sequence b has lengths[b] cached positions in slot b.
 class StepAttention final : public LayerAttention {
  public:
-  StepAttention(const ModelConfig& config, const KvCache& cache, const std::vector<int64_t>& lengths);
+  StepAttention(const ModelConfig& config, const KvCache& cache, const std::vector<int64_t>& lengths,
+                Workspace& workspace);
 
   at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) override;
 
  private:
   const ModelConfig& config_;
   const KvCache& cache_;
-  at::Tensor slots_, positions_;  // of the sequences
-  int64_t longest_ = 0;
-  std::array<at::Tensor, 2> masks_;  // of layers without and with a sliding window
+  at::Tensor lengths_, nothing_, first_rows_;  // of the sequences in the cache's slots, row by row
+  at::Tensor new_rows_;
+  Workspace& workspace_;
 };
 
 }  // namespace titer

@@ -29,7 +29,7 @@ SharedPrefixAttention::SharedPrefixAttention(const ModelConfig& config, const Kv
 at::Tensor SharedPrefixAttention::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const LayerConfig& shape = config_.layers[static_cast<size_t>(layer)];
   const bool last = layer + 1 == config_.num_layers;
-  const auto prefix = [&](const at::Tensor& x) { return x.select(0, layer).squeeze(0); };
+  const auto prefix = [&](const at::Tensor& x) { return x.select(0, layer).squeeze(0).transpose(0, 1); };
   const at::Tensor out = workspace_.take("attention", q.sizes(), q.options());
   ops::shared_prefix_attention_out(out, q, k, v, prefix(prefix_.k), prefix(prefix_.v),
                                    {rows_, visible_, last ? std::make_optional(outputs_) : std::nullopt,

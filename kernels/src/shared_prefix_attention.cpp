@@ -12,13 +12,14 @@ namespace titer {
 namespace {
 
 using Int = std::optional<int64_t>;
+using Optional = std::optional<at::Tensor>;
 using Signature = at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& prefix_k,
                              const at::Tensor& prefix_v, const at::Tensor& rows, const at::Tensor& visible, Int queries,
-                             Int window, double scale, std::optional<double> soft_cap);
+                             Int window, double scale, std::optional<double> soft_cap, const Optional& first_row);
 using OutSignature = at::Tensor&(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                  const at::Tensor& prefix_k, const at::Tensor& prefix_v, const at::Tensor& rows,
                                  const at::Tensor& visible, Int queries, Int window, double scale,
-                                 std::optional<double> soft_cap, at::Tensor& out);
+                                 std::optional<double> soft_cap, const Optional& first_row, at::Tensor& out);
 
 constexpr const char* kName = "shared_prefix_attention";
 
@@ -37,28 +38,40 @@ void check_layout(const SharedPrefixInputs& inputs) {
   TORCH_CHECK_VALUE(layout.rows.sizes() == layout.visible.sizes(),
                     "[shared_prefix_attention] rows and visible must have one length, got ", layout.rows.sizes(),
                     " and ", layout.visible.sizes());
+  if (layout.first_row) {
+    check_lengths(*layout.first_row, "first_row");
+    TORCH_CHECK_VALUE(layout.first_row->sizes() == layout.rows.sizes(),
+                      "[shared_prefix_attention] first_row must have the length of rows, ", layout.rows.sizes(),
+                      ", got ", layout.first_row->sizes());
+  }
   TORCH_CHECK_VALUE(!layout.window || *layout.window >= 1, "[shared_prefix_attention] window must be at least 1, got ",
                     *layout.window);
   TORCH_CHECK_VALUE(!layout.soft_cap || *layout.soft_cap > 0,
                     "[shared_prefix_attention] soft_cap must be above 0, got ", *layout.soft_cap);
   if (layout.rows.is_meta() || layout.visible.is_meta()) return;
+  if (layout.first_row && layout.first_row->is_meta()) return;
   const int64_t count = layout.rows.size(0), prefix = inputs.prefix_k.size(1);
   const int64_t* const rows = layout.rows.const_data_ptr<int64_t>();
   const int64_t* const visible = layout.visible.const_data_ptr<int64_t>();
+  const int64_t* const first_row = layout.first_row ? layout.first_row->const_data_ptr<int64_t>() : nullptr;
   int64_t total = 0, wanted = 0;
   for (int64_t c = 0; c < count; ++c) {
     TORCH_CHECK_VALUE(rows[c] >= 1 && rows[c] <= inputs.k.size(0), "[shared_prefix_attention] rows[", c,
                       "] must be in [1, ", inputs.k.size(0), "], got ", rows[c]);
     TORCH_CHECK_VALUE(visible[c] >= 0 && visible[c] <= prefix, "[shared_prefix_attention] visible[", c,
                       "] must be in [0, ", prefix, "], the length of the prefix, got ", visible[c]);
+    const int64_t most = inputs.k.size(0) - rows[c];
+    TORCH_CHECK_VALUE(first_row == nullptr || (first_row[c] >= 0 && first_row[c] <= most),
+                      "[shared_prefix_attention] first_row[", c, "] must be in [0, ", most,
+                      "], so that its rows lie in k, got ", first_row[c]);
     const int64_t queries = layout.queries.value_or(rows[c]);
     TORCH_CHECK_VALUE(queries >= 1 && queries <= rows[c], "[shared_prefix_attention] queries must be in [1, ", rows[c],
                       "], the rows of continuation ", c, ", got ", queries);
     total += rows[c];
     wanted += queries;
   }
-  TORCH_CHECK_VALUE(total == inputs.k.size(0), "[shared_prefix_attention] rows must add up to the rows of k, ",
-                    inputs.k.size(0), ", got ", total);
+  TORCH_CHECK_VALUE(first_row != nullptr || total == inputs.k.size(0),
+                    "[shared_prefix_attention] rows must add up to the rows of k, ", inputs.k.size(0), ", got ", total);
   TORCH_CHECK_VALUE(wanted == inputs.q.size(0), "[shared_prefix_attention] q must have ", wanted,
                     " rows, the queries of all continuations, got ", inputs.q.size(0));
 }
@@ -68,23 +81,26 @@ at::Tensor& call_out(const SharedPrefixInputs& inputs, at::Tensor& out) {
       c10::Dispatcher::singleton().findSchemaOrThrow("titer::shared_prefix_attention", "out").typed<OutSignature>();
   const auto& layout = inputs.layout;
   return op.call(inputs.q, inputs.k, inputs.v, inputs.prefix_k, inputs.prefix_v, layout.rows, layout.visible,
-                 layout.queries, layout.window, layout.scale, layout.soft_cap, out);
+                 layout.queries, layout.window, layout.scale, layout.soft_cap, layout.first_row, out);
 }
 
 /// On any backend.
 at::Tensor into_new(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& prefix_k,
                     const at::Tensor& prefix_v, const at::Tensor& rows, const at::Tensor& visible, Int queries,
-                    Int window, double scale, std::optional<double> soft_cap) {
+                    Int window, double scale, std::optional<double> soft_cap, const Optional& first_row) {
   at::Tensor out = at::empty(q.sizes(), q.options());
   const at::Tensor dense_q = with_dense_rows(q), dense_k = with_dense_rows(k), dense_v = with_dense_rows(v);
   const at::Tensor keys = with_dense_rows(prefix_k), values = with_dense_rows(prefix_v);
-  return call_out({dense_q, dense_k, dense_v, keys, values, {rows, visible, queries, window, scale, soft_cap}}, out);
+  return call_out(
+      {dense_q, dense_k, dense_v, keys, values, {rows, visible, queries, window, scale, soft_cap, first_row}}, out);
 }
 
 at::Tensor& out_meta(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& prefix_k,
                      const at::Tensor& prefix_v, const at::Tensor& rows, const at::Tensor& visible, Int queries,
-                     Int window, double scale, std::optional<double> soft_cap, at::Tensor& out) {
-  check_shared_prefix_attention({q, k, v, prefix_k, prefix_v, {rows, visible, queries, window, scale, soft_cap}}, out);
+                     Int window, double scale, std::optional<double> soft_cap, const Optional& first_row,
+                     at::Tensor& out) {
+  check_shared_prefix_attention(
+      {q, k, v, prefix_k, prefix_v, {rows, visible, queries, window, scale, soft_cap, first_row}}, out);
   return out;
 }
 
@@ -126,7 +142,7 @@ at::Tensor shared_prefix_attention(const at::Tensor& q, const at::Tensor& k, con
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("titer::shared_prefix_attention", "").typed<Signature>();
   return op.call(q, k, v, prefix_k, prefix_v, layout.rows, layout.visible, layout.queries, layout.window, layout.scale,
-                 layout.soft_cap);
+                 layout.soft_cap, layout.first_row);
 }
 
 at::Tensor shared_prefix_attention_out(const at::Tensor& out, const at::Tensor& q, const at::Tensor& k,
@@ -143,10 +159,12 @@ at::Tensor shared_prefix_attention_out(const at::Tensor& out, const at::Tensor& 
 TORCH_LIBRARY_FRAGMENT(titer, m) {
   m.def(
       "shared_prefix_attention(Tensor q, Tensor k, Tensor v, Tensor prefix_k, Tensor prefix_v, Tensor rows, "
-      "Tensor visible, int? queries, int? window, float scale, float? soft_cap) -> Tensor");
+      "Tensor visible, int? queries, int? window, float scale, float? soft_cap, "
+      "Tensor? first_row=None) -> Tensor");
   m.def(
       "shared_prefix_attention.out(Tensor q, Tensor k, Tensor v, Tensor prefix_k, Tensor prefix_v, Tensor rows, "
-      "Tensor visible, int? queries, int? window, float scale, float? soft_cap, *, Tensor(a!) out) -> Tensor(a!)");
+      "Tensor visible, int? queries, int? window, float scale, float? soft_cap, "
+      "Tensor? first_row=None, *, Tensor(a!) out) -> Tensor(a!)");
 }
 
 TORCH_LIBRARY_IMPL(titer, CompositeExplicitAutograd, m) { m.impl("shared_prefix_attention", titer::into_new); }

@@ -18,8 +18,8 @@ struct SharedPrefixInputs {
 /// Every backend calls this, because torch.ops.titer.* reaches the backends without passing the C++ entry.
 void check_shared_prefix_attention(const SharedPrefixInputs& inputs, const at::Tensor& out);
 
-/// Of checked arguments on any device: torch operations in float32 (float64 for float64), on continuations of the same
-/// shape at a time.
+/// Of checked arguments on any device: torch operations in float32 (float64 for float64), on continuations padded to
+/// the longest of a few.
 void shared_prefix_attention_composed(const SharedPrefixInputs& inputs, const at::Tensor& out);
 
 }  // namespace titer

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from titer import attacks, models
+    from titer import attacks, models, ops
     from titer._titer import (
         CandidateScorer,
         Cost,
@@ -40,9 +40,10 @@ __all__ = [
     "generate",
     "load_model",
     "models",
+    "ops",
 ]
 
-_MODULES = {"attacks": "titer.attacks", "models": "titer.models"}
+_MODULES = {"attacks": "titer.attacks", "models": "titer.models", "ops": "titer.ops"}
 _ORIGINS = {"Model": "titer.loading", "generate": "titer.generation", "load_model": "titer.loading"}
 
 

@@ -20,6 +20,7 @@ MODULES = [
     "titer.display",
     "titer.generation",
     "titer.loading",
+    "titer.ops",
 ]
 
 

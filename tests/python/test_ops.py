@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-import titer  # noqa: F401  registers torch.ops.titer
+import titer
 
-ops: Any = torch.ops.titer
+ops: Any = titer.ops
 Arguments = tuple[Any, ...]
 
 

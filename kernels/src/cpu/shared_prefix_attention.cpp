@@ -1,6 +1,7 @@
-// CPU backend of shared_prefix_attention. A thread takes queries of one key head and continuation and walks the keys in
-// tiles, the prefix first: scores, their running softmax (arXiv 1805.02867, as in FlashAttention), and the product with
-// the values, all of which stay in its cache. The prefix is packed once per thread and key head.
+// CPU backend of shared_prefix_attention. Where continuations have more than a few queries, a thread takes queries of
+// one key head and continuation and walks the keys in tiles, the prefix first: scores, their running softmax (arXiv
+// 1805.02867, as in FlashAttention), and the product with the values, all of which stay in its cache. The prefix is
+// packed once per thread and key head.
 #include "shared_prefix_attention.h"
 
 #include <ATen/Parallel.h>
@@ -16,6 +17,8 @@
 #include "cpu/attention_tile.h"
 #include "cpu/block_gemm.h"
 #include "cpu/block_operands.h"
+#include "cpu/continuations.h"
+#include "cpu/direct_attention.h"
 
 namespace titer::cpu {
 namespace {
@@ -25,23 +28,6 @@ constexpr int64_t kItemQueries = 8 * kTileQueries;  // what a thread takes of on
 constexpr int64_t kTileKeys = 256;
 constexpr int64_t kQueryAlign = 16;  // so that block products come in few shapes, each of which oneDNN compiles
 
-/// What is computed in, and what its bits are called in attention_tile.h.
-template <typename T>
-struct TileTypes {
-  using Sum = T;
-  using Bits = T;
-};
-template <>
-struct TileTypes<c10::BFloat16> {
-  using Sum = float;
-  using Bits = uint16_t;
-};
-
-struct Continuation {
-  int64_t rows, queries, visible;
-  int64_t first_row, first_query;  // in k and v, in q and out
-};
-
 /// Rows [first, first + count) of the (query, head of the group) pairs of a continuation.
 struct Item {
   int64_t head;
@@ -49,24 +35,11 @@ struct Item {
   int64_t first, count;
 };
 
-std::vector<Continuation> continuations(const ops::SharedPrefixLayout& layout) {
-  const int64_t* const rows = layout.rows.const_data_ptr<int64_t>();
-  const int64_t* const visible = layout.visible.const_data_ptr<int64_t>();
-  std::vector<Continuation> out;
-  int64_t row = 0, query = 0;
-  for (int64_t c = 0; c < layout.rows.size(0); ++c) {
-    out.push_back({rows[c], layout.queries.value_or(rows[c]), visible[c], row, query});
-    row += out.back().rows;
-    query += out.back().queries;
-  }
-  return out;
-}
-
 /// Keys and values of consecutive positions as right operands, kTileKeys at a time, padded with zeros.
 template <typename T>
 class PackedKeys {
  public:
-  using Bits = typename TileTypes<T>::Bits;
+  using Bits = typename AttentionTypes<T>::Bits;
 
   PackedKeys(int64_t max_count, int64_t head_dim)
       : head_dim_(head_dim),
@@ -103,8 +76,8 @@ class PackedKeys {
 template <typename T>
 class Worker {
  public:
-  using Sum = typename TileTypes<T>::Sum;
-  using Bits = typename TileTypes<T>::Bits;
+  using Sum = typename AttentionTypes<T>::Sum;
+  using Bits = typename AttentionTypes<T>::Bits;
 
   Worker(const SharedPrefixInputs& inputs, const at::Tensor& out, int64_t max_visible, int64_t max_rows)
       : in_(inputs),
@@ -147,7 +120,8 @@ class Worker {
     T* const queries = queries_.template mutable_data_ptr<T>();
     const T* const q = in_.q.const_data_ptr<T>();
     for (int64_t r = 0; r < count; ++r)
-      std::memcpy(queries + r * head_dim_, q + offset(in_.q, c, first + r), static_cast<size_t>(head_dim_) * sizeof(T));
+      std::memcpy(queries + r * head_dim_, q + query_offset(in_.q, c, head_, group_, first + r),
+                  static_cast<size_t>(head_dim_) * sizeof(T));
     std::fill(queries + count * head_dim_, queries + padded * head_dim_, T(0));
     std::fill_n(max_.begin(), padded, -std::numeric_limits<Sum>::infinity());
     std::fill_n(sum_.begin(), padded, Sum(0));
@@ -163,11 +137,8 @@ class Worker {
     const Sum* const result = result_.template const_data_ptr<Sum>();
     auto* const out = reinterpret_cast<Bits*>(out_.mutable_data_ptr<T>());
     for (int64_t r = 0; r < count; ++r)
-      divide_row(result + r * head_dim_, head_dim_, sum_[static_cast<size_t>(r)], out + offset(out_, c, first + r));
-  }
-
-  int64_t offset(const at::Tensor& x, const Continuation& c, int64_t r) const {
-    return (c.first_query + r / group_) * x.stride(0) + head_ * x.stride(1) + r % group_ * x.stride(2);
+      divide_row(result + r * head_dim_, head_dim_, sum_[static_cast<size_t>(r)],
+                 out + query_offset(out_, c, head_, group_, first + r));
   }
 
   /// Keys [begin, begin + size) of `keys`, the first of which stands at `key_position`.
@@ -216,26 +187,39 @@ class Worker {
   bool is_first_tile_ = true;
 };
 
+/// Calls function(begin, end) for parts of `count` items of `multiply_adds` in all.
+template <typename Function>
+void parallel_items(int64_t count, int64_t multiply_adds, const Function& function) {
+  constexpr int64_t kWorthwhile = int64_t{1} << 20;  // are done before a second thread has woken up
+  at::parallel_for(0, count, std::max<int64_t>(1, count * kWorthwhile / std::max<int64_t>(1, multiply_adds)), function);
+}
+
 template <typename T>
 void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
   const std::vector<Continuation> all = continuations(inputs.layout);
   const int64_t heads = inputs.q.size(1), group = inputs.q.size(2);
-  int64_t max_visible = 0, max_rows = 0, pairs = 0;
-  std::vector<Item> items;
-  for (int64_t head = 0; head < heads; ++head) {
-    for (const Continuation& c : all) {
-      max_visible = std::max(max_visible, c.visible);
-      max_rows = std::max(max_rows, c.rows);
-      const int64_t queries = c.queries * group;
-      pairs += queries * (c.visible + c.rows);
-      for (int64_t first = 0; first < queries; first += kItemQueries)
-        items.push_back({head, &c, first, std::min(kItemQueries, queries - first)});
-    }
+  int64_t max_visible = 0, max_rows = 0, max_queries = 0, pairs = 0;
+  for (const Continuation& c : all) {
+    max_visible = std::max(max_visible, c.visible);
+    max_rows = std::max(max_rows, c.rows);
+    max_queries = std::max(max_queries, c.queries * group);
+    pairs += c.queries * group * (c.visible + c.rows);
   }
-  const auto count = static_cast<int64_t>(items.size());
-  constexpr int64_t kWorthwhile = int64_t{1} << 20;  // multiply-adds that are done before a second thread has woken up
-  const int64_t work = std::max<int64_t>(1, 2 * pairs * inputs.q.size(3));
-  at::parallel_for(0, count, std::max<int64_t>(1, count * kWorthwhile / work), [&](int64_t begin, int64_t end) {
+  const int64_t multiply_adds = 2 * heads * pairs * inputs.q.size(3);
+  const auto count = static_cast<int64_t>(all.size());
+  if (max_queries <= kDirectQueries) {
+    parallel_items(count * heads, multiply_adds, [&](int64_t begin, int64_t end) {
+      DirectAttention<T> worker(inputs, out, max_visible + max_rows);
+      for (int64_t i = begin; i < end; ++i) worker.run(i % heads, all[static_cast<size_t>(i / heads)]);
+    });
+    return;
+  }
+  std::vector<Item> items;
+  for (int64_t head = 0; head < heads; ++head)
+    for (const Continuation& c : all)
+      for (int64_t first = 0; first < c.queries * group; first += kItemQueries)
+        items.push_back({head, &c, first, std::min(kItemQueries, c.queries * group - first)});
+  parallel_items(static_cast<int64_t>(items.size()), multiply_adds, [&](int64_t begin, int64_t end) {
     const BlockGemmScope scope;
     Worker<T> worker(inputs, out, max_visible, max_rows);
     for (int64_t i = begin; i < end; ++i) worker.run(items[static_cast<size_t>(i)]);
@@ -250,8 +234,9 @@ at::Tensor& shared_prefix_attention_out_cpu(const at::Tensor& q, const at::Tenso
                                             const at::Tensor& prefix_k, const at::Tensor& prefix_v,
                                             const at::Tensor& rows, const at::Tensor& visible,
                                             std::optional<int64_t> queries, std::optional<int64_t> window, double scale,
-                                            std::optional<double> soft_cap, at::Tensor& out) {
-  const ops::SharedPrefixLayout layout{rows, visible, queries, window, scale, soft_cap};
+                                            std::optional<double> soft_cap, const std::optional<at::Tensor>& first_row,
+                                            at::Tensor& out) {
+  const ops::SharedPrefixLayout layout{rows, visible, queries, window, scale, soft_cap, first_row};
   check_shared_prefix_attention({q, k, v, prefix_k, prefix_v, layout}, out);
   if (out.numel() == 0) return out;
   const at::Tensor keys = packable(k, 0), old_keys = packable(prefix_k, 1);

@@ -11,8 +11,10 @@ at::Tensor& shared_prefix_attention_out_cuda(const at::Tensor& q, const at::Tens
                                              const at::Tensor& prefix_k, const at::Tensor& prefix_v,
                                              const at::Tensor& rows, const at::Tensor& visible,
                                              std::optional<int64_t> queries, std::optional<int64_t> window,
-                                             double scale, std::optional<double> soft_cap, at::Tensor& out) {
-  const SharedPrefixInputs inputs{q, k, v, prefix_k, prefix_v, {rows, visible, queries, window, scale, soft_cap}};
+                                             double scale, std::optional<double> soft_cap,
+                                             const std::optional<at::Tensor>& first_row, at::Tensor& out) {
+  const SharedPrefixInputs inputs{q,        k,        v,
+                                  prefix_k, prefix_v, {rows, visible, queries, window, scale, soft_cap, first_row}};
   check_shared_prefix_attention(inputs, out);
   const c10::cuda::CUDAGuard guard(q.device());
   if (out.numel() > 0) shared_prefix_attention_composed(inputs, out);

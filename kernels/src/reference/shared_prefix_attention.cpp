@@ -20,6 +20,7 @@ at::Tensor shared_prefix_attention(const at::Tensor& q, const at::Tensor& k, con
   int64_t row = 0, query = 0;
   for (int64_t c = 0; c < layout.rows.size(0); ++c) {
     const auto rows = layout.rows[c].item<int64_t>(), visible = layout.visible[c].item<int64_t>();
+    if (layout.first_row) row = (*layout.first_row)[c].item<int64_t>();
     const int64_t queries = layout.queries.value_or(rows), length = visible + rows;
     const auto seen = [&](const at::Tensor& prefix, const at::Tensor& own) {  // [Hkv, length, hd]
       return at::cat({prefix.narrow(1, 0, visible), own.narrow(0, row, rows).transpose(0, 1)}, 1).to(wide);

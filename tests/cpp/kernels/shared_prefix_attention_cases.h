@@ -23,7 +23,8 @@ struct SharedPrefixCase {
   int64_t prefix, kv_heads, group, head_dim;
   std::optional<int64_t> queries, window;
   std::optional<double> soft_cap;
-  bool strided = false;  ///< nothing is contiguous but the last dimension
+  bool strided = false;                 ///< nothing is contiguous but the last dimension
+  std::vector<int64_t> first_row = {};  ///< of k and v, which then have 60 rows
 };
 
 inline std::ostream& operator<<(std::ostream& out, const SharedPrefixCase& c) { return out << c.name; }
@@ -43,6 +44,9 @@ inline std::vector<SharedPrefixCase> shared_prefix_cases() {
       {"groups_alike", {6, 6, 6, 5, 5}, {20, 20, 20, 21, 21}, 30, 2, 2, 32, {}, {}, {}},
       {"last_queries", {6, 9, 4}, {20, 17, 22}, 30, 2, 3, 32, 4, {}, {}},
       {"one_query", {6, 1, 4}, {20, 17, 22}, 30, 2, 1, 32, 1, {}, {}},
+      {"few_queries_and_window", {6, 9, 30}, {20, 17, 2}, 30, 2, 2, 37, 3, 8, {}},
+      {"few_queries_and_soft_cap", {6, 9}, {20, 17}, 30, 2, 2, 32, 2, {}, 5.0},
+      {"one_query_of_many_keys", {300, 1}, {513, 0}, 600, 1, 8, 64, 1, {}, {}},
       {"window_within_the_rows", {12, 8}, {9, 30}, 30, 2, 2, 16, {}, 5, {}},
       {"window_into_the_prefix", {12, 8}, {9, 30}, 30, 2, 2, 16, 8, 20, {}},
       {"window_of_one", {3, 2}, {2, 0}, 4, 1, 2, 16, {}, 1, {}},
@@ -51,6 +55,8 @@ inline std::vector<SharedPrefixCase> shared_prefix_cases() {
       {"tiles_of_queries", {70, 33}, {40, 64}, 64, 1, 3, 64, {}, {}, {}},
       {"tiles_of_keys", {300, 20}, {513, 256}, 600, 1, 1, 16, {}, {}, {}},
       {"tiles_outside_the_window", {300, 20}, {513, 600}, 600, 1, 1, 16, {}, 40, {}},
+      {"slots", {12, 1, 30}, {0, 30, 7}, 30, 2, 2, 16, 1, {}, {}, false, {20, 59, 4}},
+      {"slots_that_overlap", {12, 8}, {9, 30}, 30, 2, 2, 16, {}, 10, 5.0, true, {48, 44}},
       {"strided", {12, 8, 30}, {9, 30, 17}, 30, 2, 2, 16, {}, {}, {}, true},
       {"strided_odd", {12, 8}, {9, 30}, 30, 2, 2, 7, 3, {}, {}, true},
   };
@@ -90,6 +96,7 @@ inline SharedPrefixTensors shared_prefix_tensors(const SharedPrefixCase& c, at::
     rows += own;
     queries += c.queries.value_or(own);
   }
+  if (!c.first_row.empty()) rows = 60;
   const std::vector<int64_t> by_query{queries, c.kv_heads, c.group, c.head_dim}, by_row{rows, c.kv_heads, c.head_dim},
       by_position{c.kv_heads, c.prefix, c.head_dim};
   return {random(by_query),
@@ -98,7 +105,8 @@ inline SharedPrefixTensors shared_prefix_tensors(const SharedPrefixCase& c, at::
           random(by_position),
           random(by_position),
           random(by_query).fill_(7),
-          {at::tensor(c.rows, at::kLong), at::tensor(c.visible, at::kLong), c.queries, c.window, 0.7, c.soft_cap}};
+          {at::tensor(c.rows, at::kLong), at::tensor(c.visible, at::kLong), c.queries, c.window, 0.7, c.soft_cap,
+           c.first_row.empty() ? std::nullopt : std::make_optional(at::tensor(c.first_row, at::kLong))}};
 }
 
 }  // namespace titer::test

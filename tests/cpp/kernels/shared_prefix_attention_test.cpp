@@ -164,6 +164,11 @@ TEST(SharedPrefixAttention, bad_arguments_are_named) {
     t.layout.rows = at::tensor({3, 3}, at::kLong);
     t.layout.queries = 3;
   });
+  value("first_row must have the length of rows, [2], got [1]",
+        [](auto& t) { t.layout.first_row = at::tensor({0}, at::kLong); });
+  value("first_row[1] must be in [0, 3], so that its rows lie in k, got 4", [](auto& t) {
+    t.layout.first_row = at::tensor({0, 4}, at::kLong);
+  });
   value("visible[0] must be in [0, 6], the length of the prefix, got 7", [](auto& t) {
     t.layout.visible = at::tensor({7, 0}, at::kLong);
   });

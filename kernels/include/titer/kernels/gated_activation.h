@@ -18,7 +18,7 @@ enum class GateActivation {
 /// something that is not finite. Gradients flow to gate and up; no second derivative.
 ///
 /// @param gate, up  [N, f], any strides; float32, bfloat16, float16 or float64, both the same
-/// @return          contiguous, shape and dtype of gate. Also `torch.ops.titer.gated_activation`, where activation is
+/// @return          contiguous, shape and dtype of gate. Also `titer.ops.gated_activation`, where activation is
 ///                  "silu", "gelu" or "gelu_tanh"
 /// @throws c10::ValueError, c10::TypeError with a message that starts with [gated_activation]
 TITER_EXPORT at::Tensor gated_activation(const at::Tensor& gate, const at::Tensor& up, GateActivation activation);

@@ -18,7 +18,7 @@ namespace titer::ops {
 /// @param weight    [n, k], dtype of x, any strides; read in place
 /// @param bias      [n], dtype of x; none where empty
 /// @param residual  [M, n], dtype of x, last dimension contiguous; none where empty
-/// @return          [M, n], contiguous. Also `torch.ops.titer.linear`
+/// @return          [M, n], contiguous. Also `titer.ops.linear`
 /// @throws c10::ValueError, c10::TypeError with a message that starts with [linear]
 TITER_EXPORT at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                                const std::optional<at::Tensor>& residual);

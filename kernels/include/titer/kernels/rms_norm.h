@@ -19,7 +19,7 @@ enum class RmsNormScale {
 ///
 /// @param x       [N, d], any strides; float32, bfloat16, float16 or float64
 /// @param weight  [d], dtype of x
-/// @return        contiguous, shape and dtype of x. Also `torch.ops.titer.rms_norm`, where scale is "rounded", "wide"
+/// @return        contiguous, shape and dtype of x. Also `titer.ops.rms_norm`, where scale is "rounded", "wide"
 ///                or "offset"
 /// @throws c10::ValueError, c10::TypeError with a message that starts with [rms_norm]
 TITER_EXPORT at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, RmsNormScale scale);

@@ -17,7 +17,7 @@ namespace titer::ops {
 ///
 /// @param x         [N, hd], [N, H, hd] or [N, Hkv, G, hd], any strides; float32, bfloat16, float16 or float64
 /// @param cos, sin  [N, r/2], 0 <= r <= hd, in x's dtype or float32
-/// @return          contiguous, shape and dtype of x. Also `torch.ops.titer.rope`
+/// @return          contiguous, shape and dtype of x. Also `titer.ops.rope`
 /// @throws c10::ValueError, c10::TypeError with a message that starts with [rope]
 TITER_EXPORT at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
