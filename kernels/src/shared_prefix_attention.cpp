@@ -3,7 +3,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <c10/core/DeviceGuard.h>
 #include <torch/library.h>
 
 #include "tensor_checks.h"
@@ -20,6 +20,12 @@ using OutSignature = at::Tensor&(const at::Tensor& q, const at::Tensor& k, const
                                  const at::Tensor& prefix_k, const at::Tensor& prefix_v, const at::Tensor& rows,
                                  const at::Tensor& visible, Int queries, Int window, double scale,
                                  std::optional<double> soft_cap, const Optional& first_row, at::Tensor& out);
+
+using BackwardSignature = SharedPrefixGrads(const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k,
+                                            const at::Tensor& v, const at::Tensor& prefix_k, const at::Tensor& prefix_v,
+                                            const at::Tensor& rows, const at::Tensor& visible, Int queries, Int window,
+                                            double scale, std::optional<double> soft_cap, const Optional& first_row,
+                                            std::array<bool, 5> output_mask);
 
 constexpr const char* kName = "shared_prefix_attention";
 
@@ -76,6 +82,31 @@ void check_layout(const SharedPrefixInputs& inputs) {
                     " rows, the queries of all continuations, got ", inputs.q.size(0));
 }
 
+void check_inputs(const SharedPrefixInputs& inputs) {
+  const auto& [q, k, v, prefix_k, prefix_v, layout] = inputs;
+  const Argument queries{q, "q"}, keys{k, "k"}, values{v, "v"}, old_keys{prefix_k, "prefix_k"},
+      old_values{prefix_v, "prefix_v"};
+  TORCH_CHECK_VALUE(q.layout() == at::kStrided && q.dim() == 4 && q.size(1) >= 1 && q.size(2) >= 1 && q.size(3) >= 1,
+                    "[shared_prefix_attention] q must be dense, [M, Hkv, G, hd], got shape ", q.sizes());
+  check_dtype(kName, queries);
+  const auto check_part = [&](const Argument& x, int64_t heads_dim, const char* shape) {
+    const at::Tensor& t = x.tensor;
+    TORCH_CHECK_VALUE(
+        t.layout() == at::kStrided && t.dim() == 3 && t.size(heads_dim) == q.size(1) && t.size(2) == q.size(3),
+        "[shared_prefix_attention] ", x.name, " must have shape ", shape, " with Hkv ", q.size(1), " and hd ",
+        q.size(3), " as q has, got ", t.sizes());
+    TORCH_CHECK_TYPE(t.scalar_type() == q.scalar_type(), "[shared_prefix_attention] ", x.name,
+                     " must have the dtype of q, ", q.scalar_type(), ", got ", t.scalar_type());
+    TORCH_CHECK_VALUE(t.device() == q.device(), "[shared_prefix_attention] ", x.name, " must be on ", q.device(),
+                      " like q, got ", t.device());
+  };
+  check_part(keys, 1, "[N, Hkv, hd]");
+  check_part(old_keys, 0, "[Hkv, P, hd]");
+  check_like(kName, values, keys);
+  check_like(kName, old_values, old_keys);
+  check_layout(inputs);
+}
+
 at::Tensor& call_out(const SharedPrefixInputs& inputs, at::Tensor& out) {
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("titer::shared_prefix_attention", "out").typed<OutSignature>();
@@ -104,34 +135,64 @@ at::Tensor& out_meta(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   return out;
 }
 
+/// On any backend that computes; what takes the time are products.
+SharedPrefixGrads backward(const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const at::Tensor& prefix_k, const at::Tensor& prefix_v, const at::Tensor& rows,
+                           const at::Tensor& visible, Int queries, Int window, double scale,
+                           std::optional<double> soft_cap, const Optional& first_row, std::array<bool, 5> output_mask) {
+  const SharedPrefixInputs inputs{q,        k,        v,
+                                  prefix_k, prefix_v, {rows, visible, queries, window, scale, soft_cap, first_row}};
+  check_shared_prefix_attention_backward(grad, inputs);
+  const c10::OptionalDeviceGuard guard(q.device());
+  return shared_prefix_attention_backward_composed(grad, inputs, output_mask);
+}
+
+SharedPrefixGrads backward_meta(const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const at::Tensor& prefix_k, const at::Tensor& prefix_v, const at::Tensor& rows,
+                                const at::Tensor& visible, Int queries, Int window, double scale,
+                                std::optional<double> soft_cap, const Optional& first_row,
+                                std::array<bool, 5> output_mask) {
+  check_shared_prefix_attention_backward(
+      grad, {q, k, v, prefix_k, prefix_v, {rows, visible, queries, window, scale, soft_cap, first_row}});
+  const auto like = [&](size_t i, const at::Tensor& x) {
+    return output_mask.at(i) ? at::empty(x.sizes(), x.options()) : at::Tensor();
+  };
+  return {like(0, q), like(1, k), like(2, v), like(3, prefix_k), like(4, prefix_v)};
+}
+
 }  // namespace
 
 void check_shared_prefix_attention(const SharedPrefixInputs& inputs, const at::Tensor& out) {
+  check_inputs(inputs);
   const auto& [q, k, v, prefix_k, prefix_v, layout] = inputs;
   const Argument queries{q, "q"}, keys{k, "k"}, values{v, "v"}, old_keys{prefix_k, "prefix_k"},
       old_values{prefix_v, "prefix_v"}, result{out, "out"};
-  TORCH_CHECK_VALUE(q.layout() == at::kStrided && q.dim() == 4 && q.size(1) >= 1 && q.size(2) >= 1 && q.size(3) >= 1,
-                    "[shared_prefix_attention] q must be dense, [M, Hkv, G, hd], got shape ", q.sizes());
-  check_dtype(kName, queries);
-  const auto check_part = [&](const Argument& x, int64_t heads_dim, const char* shape) {
-    const at::Tensor& t = x.tensor;
-    TORCH_CHECK_VALUE(
-        t.layout() == at::kStrided && t.dim() == 3 && t.size(heads_dim) == q.size(1) && t.size(2) == q.size(3),
-        "[shared_prefix_attention] ", x.name, " must have shape ", shape, " with Hkv ", q.size(1), " and hd ",
-        q.size(3), " as q has, got ", t.sizes());
-    TORCH_CHECK_TYPE(t.scalar_type() == q.scalar_type(), "[shared_prefix_attention] ", x.name,
-                     " must have the dtype of q, ", q.scalar_type(), ", got ", t.scalar_type());
-    TORCH_CHECK_VALUE(t.device() == q.device(), "[shared_prefix_attention] ", x.name, " must be on ", q.device(),
-                      " like q, got ", t.device());
-  };
-  check_part(keys, 1, "[N, Hkv, hd]");
-  check_part(old_keys, 0, "[Hkv, P, hd]");
-  check_like(kName, values, keys);
-  check_like(kName, old_values, old_keys);
-  check_layout(inputs);
   check_like(kName, result, queries);
   check_dense_rows(kName, {queries, keys, values, old_keys, old_values, result});
   check_disjoint(kName, out, {queries, keys, values, old_keys, old_values});
+}
+
+void check_shared_prefix_attention_backward(const at::Tensor& grad, const SharedPrefixInputs& inputs) {
+  check_inputs(inputs);
+  check_like(kName, {grad, "grad"}, {inputs.q, "q"});
+}
+
+at::Tensor shared_prefix_attention_values(const SharedPrefixInputs& inputs) {
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("titer::shared_prefix_attention", "").typed<Signature>();
+  const auto& layout = inputs.layout;
+  return op.call(inputs.q, inputs.k, inputs.v, inputs.prefix_k, inputs.prefix_v, layout.rows, layout.visible,
+                 layout.queries, layout.window, layout.scale, layout.soft_cap, layout.first_row);
+}
+
+SharedPrefixGrads shared_prefix_attention_backward(const at::Tensor& grad, const SharedPrefixInputs& inputs,
+                                                   std::array<bool, 5> output_mask) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("titer::shared_prefix_attention_backward", "")
+                             .typed<BackwardSignature>();
+  const auto& layout = inputs.layout;
+  return op.call(grad, inputs.q, inputs.k, inputs.v, inputs.prefix_k, inputs.prefix_v, layout.rows, layout.visible,
+                 layout.queries, layout.window, layout.scale, layout.soft_cap, layout.first_row, output_mask);
 }
 
 namespace ops {
@@ -139,10 +200,7 @@ namespace ops {
 at::Tensor shared_prefix_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const at::Tensor& prefix_k, const at::Tensor& prefix_v,
                                    const SharedPrefixLayout& layout) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("titer::shared_prefix_attention", "").typed<Signature>();
-  return op.call(q, k, v, prefix_k, prefix_v, layout.rows, layout.visible, layout.queries, layout.window, layout.scale,
-                 layout.soft_cap, layout.first_row);
+  return shared_prefix_attention_values({q, k, v, prefix_k, prefix_v, layout});
 }
 
 at::Tensor shared_prefix_attention_out(const at::Tensor& out, const at::Tensor& q, const at::Tensor& k,
@@ -165,18 +223,19 @@ TORCH_LIBRARY_FRAGMENT(titer, m) {
       "shared_prefix_attention.out(Tensor q, Tensor k, Tensor v, Tensor prefix_k, Tensor prefix_v, Tensor rows, "
       "Tensor visible, int? queries, int? window, float scale, float? soft_cap, "
       "Tensor? first_row=None, *, Tensor(a!) out) -> Tensor(a!)");
+  m.def(
+      "shared_prefix_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor prefix_k, Tensor prefix_v, "
+      "Tensor rows, Tensor visible, int? queries, int? window, float scale, float? soft_cap, Tensor? first_row, "
+      "bool[5] output_mask) -> (Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor grad_prefix_k, "
+      "Tensor grad_prefix_v)");
 }
 
-TORCH_LIBRARY_IMPL(titer, CompositeExplicitAutograd, m) { m.impl("shared_prefix_attention", titer::into_new); }
-
-TORCH_LIBRARY_IMPL(titer, Meta, m) { m.impl("shared_prefix_attention.out", titer::out_meta); }
-
-// Differentiating them raises "the derivative for 'titer::shared_prefix_attention' is not implemented".
-TORCH_LIBRARY_IMPL(titer, Autograd, m) {
-  m.impl("shared_prefix_attention", torch::autograd::autogradNotImplementedFallback());
-  m.impl("shared_prefix_attention.out", torch::autograd::autogradNotImplementedFallback());
+TORCH_LIBRARY_IMPL(titer, CompositeExplicitAutograd, m) {
+  m.impl("shared_prefix_attention", titer::into_new);
+  m.impl("shared_prefix_attention_backward", titer::backward);
 }
 
-TORCH_LIBRARY_IMPL(titer, ADInplaceOrView, m) {
-  m.impl("shared_prefix_attention.out", torch::autograd::autogradNotImplementedInplaceOrViewFallback());
+TORCH_LIBRARY_IMPL(titer, Meta, m) {
+  m.impl("shared_prefix_attention.out", titer::out_meta);
+  m.impl("shared_prefix_attention_backward", titer::backward_meta);
 }

@@ -4,6 +4,9 @@
 #include <ATen/core/Tensor.h>
 #include <titer/kernels/shared_prefix_attention.h>
 
+#include <array>
+#include <tuple>
+
 namespace titer {
 
 struct SharedPrefixInputs {
@@ -15,11 +18,22 @@ struct SharedPrefixInputs {
   ops::SharedPrefixLayout layout;
 };
 
-/// Every backend calls this, because torch.ops.titer.* reaches the backends without passing the C++ entry.
+/// Of q, k, v, prefix_k and prefix_v; undefined where output_mask does not ask for one.
+using SharedPrefixGrads = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+/// Every backend calls these, because torch.ops.titer.* reaches the backends without passing the C++ entry.
 void check_shared_prefix_attention(const SharedPrefixInputs& inputs, const at::Tensor& out);
+void check_shared_prefix_attention_backward(const at::Tensor& grad, const SharedPrefixInputs& inputs);
 
 /// Of checked arguments on any device: torch operations in float32 (float64 for float64), on continuations padded to
 /// the longest of a few.
 void shared_prefix_attention_composed(const SharedPrefixInputs& inputs, const at::Tensor& out);
+SharedPrefixGrads shared_prefix_attention_backward_composed(const at::Tensor& grad, const SharedPrefixInputs& inputs,
+                                                            std::array<bool, 5> output_mask);
+
+/// Values and gradients through the dispatcher.
+at::Tensor shared_prefix_attention_values(const SharedPrefixInputs& inputs);
+SharedPrefixGrads shared_prefix_attention_backward(const at::Tensor& grad, const SharedPrefixInputs& inputs,
+                                                   std::array<bool, 5> output_mask);
 
 }  // namespace titer

@@ -1,7 +1,9 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/randn_like.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/InferenceMode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,6 +11,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "backends.h"
+#include "gradcheck.h"
 #include "reference/shared_prefix_attention.h"
 #include "rounding.h"
 #include "shared_prefix_attention_cases.h"
@@ -64,6 +67,38 @@ TEST_P(SharedPrefixAttentionTest, every_instruction_set_equals_reference_in_floa
   }
 }
 
+Tensors inputs_of(const SharedPrefixTensors& t) { return {t.q, t.k, t.v, t.prefix_k, t.prefix_v}; }
+
+template <typename Op>
+Tensors gradients(const Op& op, const SharedPrefixTensors& t, const at::Tensor& incoming, at::ScalarType dtype) {
+  Tensors leaves;
+  for (const at::Tensor& x : inputs_of(t)) leaves.push_back(x.detach().to(dtype).requires_grad_());
+  const at::Tensor out = op(leaves[0], leaves[1], leaves[2], leaves[3], leaves[4], t.layout);
+  return torch::autograd::grad({out}, leaves, {incoming.to(dtype)}, std::nullopt, /*create_graph=*/false,
+                               /*allow_unused=*/true);  // by a reference that has nothing to do
+}
+
+// Gradients of 16-bit inputs start from values rounded to 16 bits; those of float32 show what the backward pass does.
+TEST_P(SharedPrefixAttentionTest, gradients_equal_reference_in_float64) {
+  for (const at::Device device : devices()) {
+    for (const at::ScalarType dtype : kTypes) {
+      const SharedPrefixTensors t = shared_prefix_tensors(GetParam(), dtype, device);
+      const at::Tensor incoming = at::randn_like(t.q);
+      const Tensors actual = gradients(ops::shared_prefix_attention, t, incoming, dtype);
+      const Tensors expected = gradients(reference::shared_prefix_attention, t, incoming, at::kDouble);
+      const double bound = dtype == at::kDouble ? 1e-13 : dtype == at::kFloat ? 2e-5 : 1e-2;
+      for (size_t i = 0; i < actual.size(); ++i) {
+        EXPECT_EQ(actual[i].scalar_type(), dtype);
+        if (actual[i].numel() == 0) continue;
+        const at::Tensor right = expected[i].defined() ? expected[i] : at::zeros_like(to_double(actual[i]));
+        const double largest = right.abs().max().item<double>();
+        EXPECT_LE((to_double(actual[i]) - right).abs().max().item<double>(), bound * std::max(1.0, largest))
+            << dtype << " of input " << i;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Cases, SharedPrefixAttentionTest, testing::ValuesIn(shared_prefix_cases()),
                          [](const auto& info) { return info.param.name; });
 
@@ -106,13 +141,43 @@ TEST(SharedPrefixAttention, scores_of_any_size_give_weights) {
   }
 }
 
-TEST(SharedPrefixAttention, has_no_derivative_and_says_so) {
+TEST(SharedPrefixAttention, gradcheck) {
+  for (const SharedPrefixCase& c : shared_prefix_cases()) {
+    const SharedPrefixTensors t = shared_prefix_tensors(c, at::kDouble);
+    if (t.k.numel() + t.prefix_k.numel() > 1500 || t.q.size(0) == 0) continue;
+    const auto op = [&](const Tensors& x) -> Tensors {
+      return {ops::shared_prefix_attention(x[0], x[1], x[2], x[3], x[4], t.layout)};
+    };
+    Tensors inputs;
+    for (const at::Tensor& x : inputs_of(t)) inputs.push_back(x.contiguous());
+    EXPECT_LE(gradcheck_error(op, inputs), 1e-7) << c.name;
+  }
+}
+
+TEST(SharedPrefixAttention, only_inputs_that_require_a_gradient_get_one) {
   const SharedPrefixTensors t = shared_prefix_tensors(shared_prefix_cases().at(3), at::kFloat);
+  const at::Tensor incoming = at::randn_like(t.q);
+  const Tensors all = gradients(ops::shared_prefix_attention, t, incoming, at::kFloat);
+  for (size_t i = 0; i < all.size(); ++i) {
+    Tensors x = inputs_of(t);
+    x[i] = x[i].clone().requires_grad_();
+    const at::Tensor out = ops::shared_prefix_attention(x[0], x[1], x[2], x[3], x[4], t.layout);
+    EXPECT_TRUE(at::equal(torch::autograd::grad({out}, {x[i]}, {incoming})[0], all[i])) << i;
+  }
+}
+
+TEST(SharedPrefixAttention, what_has_no_derivative_says_so) {
+  const SharedPrefixTensors t = shared_prefix_tensors(shared_prefix_cases().at(3), at::kDouble);
   const at::Tensor q = t.q.clone().requires_grad_();
+  const auto refused = [](const std::string& name) {
+    return testing::ThrowsMessage<c10::Error>(
+        testing::HasSubstr("derivative for titer::" + name + " is not implemented"));
+  };
   const at::Tensor result = ops::shared_prefix_attention(q, t.k, t.v, t.prefix_k, t.prefix_v, t.layout);
-  EXPECT_THAT([&] { torch::autograd::grad({result.sum()}, {q}); },
-              testing::ThrowsMessage<c10::Error>(
-                  testing::HasSubstr("derivative for titer::shared_prefix_attention is not implemented")));
+  const at::Tensor first = torch::autograd::grad({result.sum()}, {q}, {}, std::nullopt, /*create_graph=*/true)[0];
+  EXPECT_THAT([&] { torch::autograd::grad({first.sum()}, {q}); }, refused("shared_prefix_attention_backward"));
+  const at::Tensor written = ops::shared_prefix_attention_out(t.out, q, t.k, t.v, t.prefix_k, t.prefix_v, t.layout);
+  EXPECT_THAT([&] { torch::autograd::grad({written.sum()}, {q}); }, refused("shared_prefix_attention"));
 }
 
 TEST(SharedPrefixAttention, runs_in_inference_mode_and_on_meta_tensors) {

@@ -27,8 +27,8 @@ struct SharedPrefixLayout {
 };
 
 /// Scores and sums are float32 (float64 for float64); bfloat16 probabilities may be rounded before they meet the
-/// values. NaN and infinities reach at least what sees them. Without a gradient. CPU results do not depend on the
-/// number of threads.
+/// values. NaN and infinities reach at least what sees them. Gradients flow to q, k, v, prefix_k and prefix_v, composed
+/// of torch's products; no second derivative. CPU values do not depend on the number of threads.
 ///
 /// @param q                   [M, Hkv, G, hd], last dimension contiguous; float32, bfloat16, float16 or float64
 /// @param k, v                [N, Hkv, hd], dtype of q, last dimension contiguous
@@ -39,7 +39,8 @@ TITER_EXPORT at::Tensor shared_prefix_attention(const at::Tensor& q, const at::T
                                                 const at::Tensor& prefix_k, const at::Tensor& prefix_v,
                                                 const SharedPrefixLayout& layout);
 
-/// The same into `out`, of any strides but a contiguous last dimension, which must not overlap the inputs.
+/// The same into `out`, without a gradient, of any strides but a contiguous last dimension, which must not overlap the
+/// inputs.
 ///
 /// @return  out
 TITER_EXPORT at::Tensor shared_prefix_attention_out(const at::Tensor& out, const at::Tensor& q, const at::Tensor& k,
