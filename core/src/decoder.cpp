@@ -39,8 +39,7 @@ at::Tensor add_linear(const at::Tensor& residual, const at::Tensor& x, const Lin
 at::Tensor add_block(const at::Tensor& residual, const at::Tensor& x, const LinearWeights& w,
                      const NormWeights& post_norm, const ModelConfig& config, Workspace* workspace) {
   if (!post_norm.weight.defined()) return add_linear(residual, x, w, workspace);
-  const at::Tensor out = normalise(linear(x, w, workspace, "block"), post_norm, config, workspace, "post_norm");
-  return workspace == nullptr ? residual + out : residual.add_(out);
+  return add_normalised(residual, linear(x, w, workspace, "block"), post_norm, config, workspace);
 }
 
 ops::GateActivation gate_activation(Activation activation) {

@@ -16,4 +16,8 @@ namespace titer {
 at::Tensor normalise(const at::Tensor& x, const NormWeights& weights, const ModelConfig& config, Workspace* workspace,
                      std::string_view purpose);
 
+/// residual + normalise(x), in place of the residual where there is a workspace.
+at::Tensor add_normalised(const at::Tensor& residual, const at::Tensor& x, const NormWeights& weights,
+                          const ModelConfig& config, Workspace* workspace);
+
 }  // namespace titer

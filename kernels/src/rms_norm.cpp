@@ -13,16 +13,18 @@
 namespace titer {
 namespace {
 
-using Signature = at::Tensor(const at::Tensor& x, const at::Tensor& weight, double eps, std::string_view scale);
+using Optional = std::optional<at::Tensor>;
+using Signature = at::Tensor(const at::Tensor& x, const at::Tensor& weight, double eps, std::string_view scale,
+                             const Optional& residual);
 using OutSignature = at::Tensor&(const at::Tensor& x, const at::Tensor& weight, double eps, std::string_view scale,
-                                 at::Tensor& out);
+                                 const Optional& residual, at::Tensor& out);
 using BackwardSignature = RmsNormGrads(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight,
                                        double eps, std::string_view scale, std::array<bool, 2> output_mask);
 
 constexpr const char* kName = "rms_norm";
 
 void check_inputs(const RmsNorm& norm) {
-  const auto& [x, weight, eps, scale] = norm;
+  const auto& [x, weight, eps, scale, residual] = norm;
   TORCH_CHECK_VALUE(x.layout() == at::kStrided && x.dim() == 2 && x.size(1) >= 1,
                     "[rms_norm] x must be a dense matrix [N, d] with d at least 1, got shape ", x.sizes(),
                     "; flatten the batch dimensions first");
@@ -36,6 +38,7 @@ void check_inputs(const RmsNorm& norm) {
   TORCH_CHECK_VALUE(eps >= 0, "[rms_norm] eps must not be negative, got ", eps);
   TORCH_CHECK_VALUE(scale == "rounded" || scale == "wide" || scale == "offset",
                     "[rms_norm] scale must be 'rounded', 'wide' or 'offset', got '", scale, "'");
+  if (residual) check_like(kName, {*residual, "residual"}, {x, "x"});
 }
 
 std::string_view name_of(ops::RmsNormScale scale) {
@@ -50,20 +53,22 @@ std::string_view name_of(ops::RmsNormScale scale) {
 }
 
 at::Tensor& call_out(const at::Tensor& x, const at::Tensor& weight, double eps, std::string_view scale,
-                     at::Tensor& out) {
+                     const Optional& residual, at::Tensor& out) {
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("titer::rms_norm", "out").typed<OutSignature>();
-  return op.call(x, weight, eps, scale, out);
+  return op.call(x, weight, eps, scale, residual, out);
 }
 
 /// Without a gradient, on any backend.
-at::Tensor rms_norm_into_new(const at::Tensor& x, const at::Tensor& weight, double eps, std::string_view scale) {
+at::Tensor rms_norm_into_new(const at::Tensor& x, const at::Tensor& weight, double eps, std::string_view scale,
+                             const Optional& residual) {
   at::Tensor out = at::empty(x.sizes(), x.options());
-  return call_out(with_dense_rows(x), weight, eps, scale, out);
+  const Optional dense_residual = residual ? Optional(with_dense_rows(*residual)) : std::nullopt;
+  return call_out(with_dense_rows(x), weight, eps, scale, dense_residual, out);
 }
 
 at::Tensor& rms_norm_out_meta(const at::Tensor& x, const at::Tensor& weight, double eps, std::string_view scale,
-                              at::Tensor& out) {
-  check_rms_norm({x, weight, eps, scale}, out);
+                              const Optional& residual, at::Tensor& out) {
+  check_rms_norm({x, weight, eps, scale, residual}, out);
   return out;
 }
 
@@ -82,6 +87,11 @@ void check_rms_norm(const RmsNorm& norm, const at::Tensor& out) {
   check_like(kName, {out, "out"}, x);
   check_dense_rows(kName, {x, {out, "out"}});
   check_writable(kName, out, {x});
+  if (norm.residual) {
+    const Argument residual{*norm.residual, "residual"};
+    check_dense_rows(kName, {residual});
+    check_writable(kName, out, {residual});
+  }
 }
 
 void check_rms_norm_backward(const at::Tensor& grad, const RmsNorm& norm) {
@@ -99,7 +109,7 @@ at::Tensor rms_norm_grad_weight(const at::Tensor& grad, const RmsNorm& norm) {
 
 at::Tensor rms_norm_values(const RmsNorm& norm) {
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("titer::rms_norm", "").typed<Signature>();
-  return op.call(norm.x, norm.weight, norm.eps, norm.scale);
+  return op.call(norm.x, norm.weight, norm.eps, norm.scale, norm.residual);
 }
 
 RmsNormGrads rms_norm_backward(const at::Tensor& grad, const RmsNorm& norm, std::array<bool, 2> output_mask) {
@@ -110,14 +120,15 @@ RmsNormGrads rms_norm_backward(const at::Tensor& grad, const RmsNorm& norm, std:
 
 namespace ops {
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, RmsNormScale scale) {
-  return rms_norm_values({x, weight, eps, name_of(scale)});
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, RmsNormScale scale,
+                    const Optional& residual) {
+  return rms_norm_values({x, weight, eps, name_of(scale), residual});
 }
 
 at::Tensor rms_norm_out(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, double eps,
-                        RmsNormScale scale) {
+                        RmsNormScale scale, const Optional& residual) {
   at::Tensor written = out;
-  call_out(x, weight, eps, name_of(scale), written);
+  call_out(x, weight, eps, name_of(scale), residual, written);
   return written;
 }
 
@@ -125,8 +136,10 @@ at::Tensor rms_norm_out(const at::Tensor& out, const at::Tensor& x, const at::Te
 }  // namespace titer
 
 TORCH_LIBRARY_FRAGMENT(titer, m) {
-  m.def("rms_norm(Tensor x, Tensor weight, float eps, str scale) -> Tensor");
-  m.def("rms_norm.out(Tensor x, Tensor weight, float eps, str scale, *, Tensor(a!) out) -> Tensor(a!)");
+  m.def("rms_norm(Tensor x, Tensor weight, float eps, str scale, Tensor? residual=None) -> Tensor");
+  m.def(
+      "rms_norm.out(Tensor x, Tensor weight, float eps, str scale, Tensor? residual=None, *, Tensor(a!) out) -> "
+      "Tensor(a!)");
   m.def(
       "rms_norm_backward(Tensor grad, Tensor x, Tensor weight, float eps, str scale, bool[2] output_mask) -> "
       "(Tensor grad_x, Tensor grad_weight)");

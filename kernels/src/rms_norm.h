@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <array>
+#include <optional>
 #include <string_view>
 #include <tuple>
 
@@ -17,6 +18,7 @@ struct RmsNorm {
   const at::Tensor& weight;
   double eps;
   std::string_view scale;
+  std::optional<at::Tensor> residual = std::nullopt;  ///< of the values only; its gradient is the incoming one
 };
 
 using RmsNormGrads = std::tuple<at::Tensor, at::Tensor>;
@@ -38,10 +40,12 @@ template <typename T>
 RmsNormRows<T> rms_norm_rows(const RmsNorm& norm, const at::Tensor& out) {
   return {static_cast<const T*>(norm.x.const_data_ptr()),
           static_cast<const T*>(norm.weight.const_data_ptr()),
+          norm.residual ? static_cast<const T*>(norm.residual->const_data_ptr()) : nullptr,
           static_cast<T*>(out.mutable_data_ptr()),
           norm.x.size(0),
           norm.x.size(1),
           norm.x.stride(0),
+          norm.residual ? norm.residual->stride(0) : 0,
           out.stride(0),
           norm.eps,
           norm.scale == "offset" ? 1.0 : 0.0,

@@ -10,9 +10,10 @@ template <typename T>
 struct RmsNormRows {
   const T* x;
   const T* weight;
+  const T* residual;  ///< added to the result; null where there is none
   T* out;
   int64_t rows, d;
-  int64_t x_stride, out_stride;
+  int64_t x_stride, residual_stride, out_stride;
   double eps;
   double weight_offset;  ///< added to the weight: 0 or 1
   bool rounds_first;     ///< the normalised value is rounded to T before it is multiplied by the weight

@@ -17,17 +17,19 @@ namespace {
 at::Tensor normalised_half(const RmsNorm& norm) {
   const at::Tensor x = norm.x.to(at::kFloat);
   const at::Tensor normal = x * at::rsqrt(x.square().mean(1, /*keepdim=*/true) + norm.eps);
-  if (norm.scale == "rounded") return normal.to(at::kHalf) * norm.weight;
-  return normal * (norm.weight.to(at::kFloat) + (norm.scale == "offset" ? 1.0 : 0.0));
+  const double offset = norm.scale == "offset" ? 1.0 : 0.0;
+  const at::Tensor scaled = norm.scale == "rounded" ? normal.to(at::kHalf) * norm.weight
+                                                    : (normal * (norm.weight.to(at::kFloat) + offset)).to(at::kHalf);
+  return norm.residual ? *norm.residual + scaled : scaled;
 }
 
 at::Tensor& rms_norm_out_cpu(const at::Tensor& x, const at::Tensor& weight, double eps, std::string_view scale,
-                             at::Tensor& out) {
-  check_rms_norm({x, weight, eps, scale}, out);
-  if (x.scalar_type() == at::kHalf) return out.copy_(normalised_half({x, weight, eps, scale}));
+                             const std::optional<at::Tensor>& residual, at::Tensor& out) {
+  check_rms_norm({x, weight, eps, scale, residual}, out);
+  if (x.scalar_type() == at::kHalf) return out.copy_(normalised_half({x, weight, eps, scale, residual}));
   const at::Tensor dense_weight = weight.contiguous();
   with_element_type(x.scalar_type(), [&]<typename T>(T) {
-    const auto rows = rms_norm_rows<T>({x, dense_weight, eps, scale}, out);
+    const auto rows = rms_norm_rows<T>({x, dense_weight, eps, scale, residual}, out);
     parallel_rows(rows.rows, rows.d, [&](int64_t begin, int64_t end) { normalise_rows(rows, begin, end); });
   });
   return out;

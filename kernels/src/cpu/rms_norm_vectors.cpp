@@ -46,14 +46,20 @@ HWY_INLINE Wide<T> inverse_rms(const T* x, int64_t d, double eps) {
 }
 
 template <typename T, bool kRoundsFirst>
-HWY_INLINE void normalise_row(const T* x, const T* weight, T* out, int64_t d, double eps, double weight_offset) {
+HWY_INLINE void normalise_row(const T* x, const T* weight, const T* residual, T* out, int64_t d, double eps,
+                              double weight_offset) {
   using W = Wide<T>;
   const W factor = inverse_rms(x, d, eps);
   const W offset = static_cast<W>(weight_offset);
   for_each_vector<W>(d, [&](auto tag, int64_t i) HWY_ATTR {
     auto normal = hn::Mul(load(tag, x + i), hn::Set(tag, factor));
     if constexpr (kRoundsFirst) normal = rounded_to_bfloat16(tag, normal);
-    store(hn::Mul(normal, hn::Add(load(tag, weight + i), hn::Set(tag, offset))), tag, out + i);
+    auto result = hn::Mul(normal, hn::Add(load(tag, weight + i), hn::Set(tag, offset)));
+    if (residual != nullptr) {
+      if constexpr (sizeof(T) == 2) result = rounded_to_bfloat16(tag, result);
+      result = hn::Add(load(tag, residual + i), result);
+    }
+    store(result, tag, out + i);
   });
 }
 
@@ -61,14 +67,15 @@ template <typename T>
 HWY_INLINE void normalise(const RmsNormRows<T>& rows, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
     const T* const x = rows.x + r * rows.x_stride;
+    const T* const residual = rows.residual == nullptr ? nullptr : rows.residual + r * rows.residual_stride;
     T* const out = rows.out + r * rows.out_stride;
     if constexpr (sizeof(T) == 2) {
       if (rows.rounds_first) {
-        normalise_row<T, true>(x, rows.weight, out, rows.d, rows.eps, rows.weight_offset);
+        normalise_row<T, true>(x, rows.weight, residual, out, rows.d, rows.eps, rows.weight_offset);
         continue;
       }
     }
-    normalise_row<T, false>(x, rows.weight, out, rows.d, rows.eps, rows.weight_offset);
+    normalise_row<T, false>(x, rows.weight, residual, out, rows.d, rows.eps, rows.weight_offset);
   }
 }
 

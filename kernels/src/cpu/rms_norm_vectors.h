@@ -6,7 +6,7 @@
 
 namespace titer::cpu {
 
-/// Rows [begin, end). out may be x.
+/// Rows [begin, end). out may be x or residual.
 void normalise_rows(const RmsNormRows<float>& rows, int64_t begin, int64_t end);
 void normalise_rows(const RmsNormRows<double>& rows, int64_t begin, int64_t end);
 void normalise_rows(const RmsNormRows<uint16_t>& rows, int64_t begin, int64_t end);

@@ -32,6 +32,7 @@ template <typename T, int kCount>
 __global__ void normalise_kernel(RmsNormRows<T> rows) {
   using W = Wide<T>;
   const T* const x = rows.x + blockIdx.x * rows.x_stride;
+  const T* const residual = rows.residual == nullptr ? nullptr : rows.residual + blockIdx.x * rows.residual_stride;
   T* const out = rows.out + blockIdx.x * rows.out_stride;
   W sum = 0;
   for (int64_t i = threadIdx.x; i < rows.d / kCount; i += blockDim.x) {
@@ -49,6 +50,11 @@ __global__ void normalise_kernel(RmsNormRows<T> rows) {
       W normal = widen(v.at[j]) * factor;
       if (rows.rounds_first) normal = widen(narrow(normal, T()));
       result.at[j] = narrow(normal * (widen(weight.at[j]) + offset), T());
+    }
+    if (residual != nullptr) {
+      const auto base = load<T, kCount>(residual, i);
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) result.at[j] = narrow(widen(base.at[j]) + widen(result.at[j]), T());
     }
     *reinterpret_cast<Vector<T, kCount>*>(out + i * kCount) = result;
   }
@@ -89,8 +95,9 @@ __global__ void backward_kernel(RmsNormGradRows<T> all) {
 template <typename T>
 bool allows_vectors_of(const RmsNormRows<T>& rows, int64_t count) {
   const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
-  return is_aligned(rows.x, bytes) && is_aligned(rows.weight, bytes) && is_aligned(rows.out, bytes) &&
-         are_divisible({rows.d, rows.x_stride, rows.out_stride}, count);
+  return is_aligned(rows.x, bytes) && is_aligned(rows.weight, bytes) && is_aligned(rows.residual, bytes) &&
+         is_aligned(rows.out, bytes) &&
+         are_divisible({rows.d, rows.x_stride, rows.residual_stride, rows.out_stride}, count);
 }
 
 unsigned threads_for(int64_t accesses) {

@@ -9,7 +9,7 @@
 
 namespace titer::cuda {
 
-/// T is float, double, __nv_bfloat16 or __half. At least one row; out may be x.
+/// T is float, double, __nv_bfloat16 or __half. At least one row; out may be x or residual.
 template <typename T>
 cudaError_t normalise_rows(const RmsNormRows<T>& rows, cudaStream_t stream);
 

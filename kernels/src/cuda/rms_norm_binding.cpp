@@ -21,14 +21,14 @@ void check_rows(const at::Tensor& x) {
 }
 
 at::Tensor& rms_norm_out_cuda(const at::Tensor& x, const at::Tensor& weight, double eps, std::string_view scale,
-                              at::Tensor& out) {
-  check_rms_norm({x, weight, eps, scale}, out);
+                              const std::optional<at::Tensor>& residual, at::Tensor& out) {
+  check_rms_norm({x, weight, eps, scale, residual}, out);
   check_rows(x);
   if (x.numel() == 0) return out;
   const c10::cuda::CUDAGuard guard(x.device());
   const at::Tensor dense_weight = weight.contiguous();
   with_element_type(x.scalar_type(), [&]<typename T>(T) {
-    C10_CUDA_CHECK(normalise_rows(rms_norm_rows<T>({x, dense_weight, eps, scale}, out),
+    C10_CUDA_CHECK(normalise_rows(rms_norm_rows<T>({x, dense_weight, eps, scale, residual}, out),
                                   c10::cuda::getCurrentCUDAStream().stream()));
   });
   return out;

@@ -8,6 +8,7 @@
 namespace titer::reference {
 
 /// Same arguments and result as ops::rms_norm, with its roundings.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, ops::RmsNormScale scale);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, ops::RmsNormScale scale,
+                    const std::optional<at::Tensor>& residual = std::nullopt);
 
 }  // namespace titer::reference

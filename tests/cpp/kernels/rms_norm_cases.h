@@ -7,6 +7,7 @@
 #include <ATen/ops/randn.h>
 
 #include <cstdint>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -15,21 +16,24 @@ namespace titer::test {
 
 enum class RmsNormLayout {
   kContiguous,
-  kPadded,      ///< rows of x and out start at an odd element and are longer by one
-  kEveryOther,  ///< x is every second row of a larger matrix
-  kInPlace,     ///< out is x
+  kPadded,        ///< rows of x and out start at an odd element and are longer by one
+  kEveryOther,    ///< x is every second row of a larger matrix
+  kInPlace,       ///< out is x
+  kOntoResidual,  ///< out is residual
 };
 
 struct RmsNormCase {
   std::string name;
   int64_t rows, d;
   RmsNormLayout layout = RmsNormLayout::kContiguous;
+  bool residual = false;
 };
 
 inline std::ostream& operator<<(std::ostream& out, const RmsNormCase& c) { return out << c.name; }
 
 struct RmsNormInputs {
   at::Tensor x, weight, out;
+  std::optional<at::Tensor> residual;
 };
 
 inline std::vector<RmsNormCase> rms_norm_cases() {
@@ -47,6 +51,10 @@ inline std::vector<RmsNormCase> rms_norm_cases() {
       {"padded_odd", 9, 77, RmsNormLayout::kPadded},
       {"every_other_row", 12, 96, RmsNormLayout::kEveryOther},
       {"in_place", 12, 101, RmsNormLayout::kInPlace},
+      {"residual", 33, 192, RmsNormLayout::kContiguous, true},
+      {"residual_padded", 9, 77, RmsNormLayout::kPadded, true},
+      {"residual_in_place", 12, 101, RmsNormLayout::kInPlace, true},
+      {"onto_residual", 21, 96, RmsNormLayout::kOntoResidual, true},
   };
 }
 
@@ -66,12 +74,15 @@ inline RmsNormInputs rms_norm_inputs(const RmsNormCase& c, at::ScalarType dtype,
   const auto padded = [&](const at::Tensor& t) {
     return at::empty({c.rows, c.d + 1}, options).narrow(1, 1, c.d).copy_(t);
   };
+  std::optional<at::Tensor> residual;
+  if (c.residual) residual = (at::randn({c.rows, c.d}, at::kDouble) * 5).to(options);
   switch (c.layout) {
     case RmsNormLayout::kContiguous:
       break;
     case RmsNormLayout::kPadded:
       x = padded(x);
       out = padded(out);
+      if (residual) residual = padded(*residual);
       break;
     case RmsNormLayout::kEveryOther:
       x = at::empty({2 * c.rows, c.d}, options).fill_(7).slice(0, 0, 2 * c.rows, 2).copy_(x);
@@ -79,8 +90,11 @@ inline RmsNormInputs rms_norm_inputs(const RmsNormCase& c, at::ScalarType dtype,
     case RmsNormLayout::kInPlace:
       out = x;
       break;
+    case RmsNormLayout::kOntoResidual:
+      out = *residual;
+      break;
   }
-  return {x, weight, out};
+  return {x, weight, out, residual};
 }
 
 }  // namespace titer::test

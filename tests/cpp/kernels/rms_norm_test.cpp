@@ -37,10 +37,17 @@ double repeated_rounding(at::ScalarType dtype, RmsNormScale scale) {
   return narrow && scale == RmsNormScale::kRounded ? unit_roundoff(dtype) / unit_roundoff(at::kFloat) : 0;
 }
 
-double error_of(const at::Tensor& actual, const at::Tensor& x, const at::Tensor& weight, RmsNormScale scale) {
-  const at::Tensor expected = reference::rms_norm(to_double(x), to_double(weight), kEps, scale);
-  return rounding_error(actual, expected, expected,
-                        steps(x.size(1)) + 1.01 * repeated_rounding(x.scalar_type(), scale));
+double error_of(const at::Tensor& actual, const at::Tensor& x, const at::Tensor& weight, RmsNormScale scale,
+                const std::optional<at::Tensor>& residual = {}) {
+  const at::Tensor normal = reference::rms_norm(to_double(x), to_double(weight), kEps, scale);
+  double again = repeated_rounding(x.scalar_type(), scale);
+  if (residual) again += unit_roundoff(x.scalar_type()) / unit_roundoff(at::kFloat);  // of what is added to it
+  at::Tensor expected = normal, magnitude = normal.abs();
+  if (residual) {
+    expected = normal + to_double(*residual);
+    magnitude = magnitude + expected.abs() / 4;  // the sum is rounded before it is narrowed, and in the oracle
+  }
+  return rounding_error(actual, expected, magnitude, steps(x.size(1)) + 1.01 * again);
 }
 
 class RmsNormTest : public testing::TestWithParam<RmsNormCase> {};
@@ -49,11 +56,12 @@ void expect_values_equal_reference(const RmsNormCase& c, at::Device device) {
   for (const at::ScalarType dtype : kTypes) {
     for (const RmsNormScale scale : kScales) {
       const RmsNormInputs inputs = rms_norm_inputs(c, dtype, device);
-      const at::Tensor x = inputs.x.clone();  // out may be x
-      const at::Tensor written = ops::rms_norm_out(inputs.out, inputs.x, inputs.weight, kEps, scale);
+      const at::Tensor x = inputs.x.clone();  // out may be x, or residual
+      const auto residual = inputs.residual ? std::make_optional(inputs.residual->clone()) : std::nullopt;
+      const at::Tensor written = ops::rms_norm_out(inputs.out, inputs.x, inputs.weight, kEps, scale, inputs.residual);
       EXPECT_TRUE(written.is_same(inputs.out));
-      EXPECT_LE(error_of(inputs.out, x, inputs.weight, scale), 1) << dtype;
-      const at::Tensor fresh = ops::rms_norm(x, inputs.weight, kEps, scale);
+      EXPECT_LE(error_of(inputs.out, x, inputs.weight, scale, residual), 1) << dtype;
+      const at::Tensor fresh = ops::rms_norm(x, inputs.weight, kEps, scale, residual);
       EXPECT_TRUE(fresh.is_contiguous());
       EXPECT_TRUE(at::equal(fresh, inputs.out));
     }
@@ -71,9 +79,11 @@ void expect_gradients_equal_reference(const RmsNormCase& c, at::Device device) {
       const RmsNormInputs inputs = rms_norm_inputs(c, dtype, device);
       const at::Tensor incoming = at::randn_like(inputs.out);
       const auto gradients = [&](const auto& op, at::ScalarType type) {
-        const at::Tensor x = inputs.x.detach().to(type).requires_grad_();
-        const at::Tensor weight = inputs.weight.detach().to(type).requires_grad_();
-        return grad({op(x, weight, kEps, scale)}, {x, weight}, {incoming.to(type)});
+        Tensors leaves{inputs.x, inputs.weight};
+        if (inputs.residual) leaves.push_back(*inputs.residual);
+        for (at::Tensor& leaf : leaves) leaf = leaf.detach().to(type).requires_grad_();
+        const auto residual = inputs.residual ? std::make_optional(leaves.back()) : std::nullopt;
+        return grad({op(leaves[0], leaves[1], kEps, scale, residual)}, leaves, {incoming.to(type)});
       };
       const auto actual = gradients(ops::rms_norm, dtype);
       const auto expected = gradients(reference::rms_norm, at::kDouble);
@@ -86,6 +96,9 @@ void expect_gradients_equal_reference(const RmsNormCase& c, at::Device device) {
       const at::Tensor of_x = inverse * (scaled + normal * (normal * scaled).mean(1, true));
       EXPECT_EQ(actual[0].scalar_type(), dtype);
       EXPECT_LE(rounding_error(actual[0], expected[0], of_x, 2 * steps(c.d)), 1) << dtype;
+      if (inputs.residual) {
+        EXPECT_TRUE(at::equal(actual[2], incoming));
+      }
       EXPECT_EQ(actual[1].scalar_type(), dtype);
       EXPECT_LE(rounding_error(actual[1], expected[1], (to_double(incoming).abs() * normal).sum(0),
                                steps(c.d) + static_cast<double>(c.rows) + repeated_rounding(dtype, scale)),
@@ -230,6 +243,12 @@ TEST(RmsNorm, bad_arguments_are_named) {
   expect_refused<c10::TypeError>(x, weight.to(at::kHalf), "weight must have the dtype of x, Float, got Half");
   expect_refused<c10::ValueError>(x, at::ones({7}), "weight must have shape [8], the width of x, got [7]");
   expect_refused<c10::ValueError>(x, weight.to(at::kMeta), "weight must be on cpu like x, got meta");
+  EXPECT_THAT(
+      [&] {
+        ops::rms_norm(x, weight, kEps, RmsNormScale::kWide, at::ones({3, 7}));
+      },
+      testing::ThrowsMessage<c10::ValueError>(
+          testing::HasSubstr("[rms_norm] residual must have the shape of x, [3, 8], got [3, 7]")));
   expect_refused<c10::ValueError>(x, weight, "eps must not be negative, got -1", {}, -1);
   expect_refused<c10::ValueError>(x, weight, "out must have the shape of x, [3, 8], got [8]", at::ones({8}));
   expect_refused<c10::TypeError>(x, weight, "out must have the dtype of x, Float", at::ones({3, 8}, at::kDouble));
