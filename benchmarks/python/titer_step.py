@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
-import re
 import sys
 import time
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 import torch
 
 import titer
+from resident_memory import peak, resident_after_release
 
 
 def main(request_file: str, result_file: str) -> None:
@@ -27,7 +25,7 @@ def main(request_file: str, result_file: str) -> None:
     attack = titer.attacks.GCG(
         num_steps=request["num_steps"], search_width=request["search_width"], seed=request["seed"]
     )
-    resident = _resident_after_release()
+    resident = resident_after_release()
     ends: list[float] = []
     steps: list[dict[str, Any]] = []
 
@@ -47,24 +45,11 @@ def main(request_file: str, result_file: str) -> None:
         "after_ids": prompt.after_ids,
         "target_ids": prompt.target_ids,
         "slot_ids": prompt.slot_ids,
-        "peak_bytes_beyond_model": _memory("VmHWM") - resident,
+        "peak_bytes_beyond_model": peak() - resident,
         "load_seconds": load_seconds,
         "threads": torch.get_num_threads(),
     }
     Path(result_file).write_text(json.dumps(content), encoding="utf-8")
-
-
-def _resident_after_release() -> int:
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM to the present size
-    return _memory("VmRSS")
-
-
-def _memory(key: str) -> int:
-    match = re.search(rf"^{key}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert match is not None
-    return int(match[1]) * 1024
 
 
 if __name__ == "__main__":
