@@ -12,6 +12,7 @@
 #include "search/allowed_tokens.h"
 #include "search/attack_json.h"
 #include "search/candidate_sampler.h"
+#include "search/run_on_ranks.h"
 #include "search/search_checkpoint.h"
 
 namespace titer {
@@ -348,6 +349,7 @@ AttackResult Gcg::run(const System& system, const Prompt& prompt, const AttackRu
   TORCH_CHECK_VALUE(includes(system.access(), needs()),
                     "[gcg] the system does not offer what GCG needs: target loss, "
                     "gradients and text; use an attack that needs less");
+  if (run.shard.world > 1) return run_on_ranks(*this, system, prompt, run);
   const Prompt start = options_.optim_str_init.empty() ? prompt : prompt.with_slot(options_.optim_str_init.front());
   const std::unique_ptr<Session> session = system.open(start, {.batch_size = options_.batch_size});
   session->set_poll(run.poll);

@@ -9,24 +9,24 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
+#include <nlohmann/json.hpp>
+#include <span>
 #include <string_view>
-#include <unordered_map>
 
 #include "attention.h"
+#include "candidate_blocks.h"
 #include "cost_meter.h"
 #include "decoder.h"
 #include "embedding.h"
+#include "generation_json.h"
 #include "pass_guard.h"
+#include "rank_exchange.h"
 #include "session_checks.h"
 #include "shared_prefix_attention.h"
 #include "workspace.h"
 
 namespace titer {
 namespace {
-
-// Rows of one block: enough for a GEMM to run at full speed, few enough for activations to stay in cache.
-constexpr int64_t kBlockRows = 1024;
 
 double attention_flops(const ModelConfig& config, int64_t layers, int64_t queries, int64_t keys) {
   return 4.0 * static_cast<double>(layers * config.num_heads * config.head_dim * queries * keys);
@@ -95,16 +95,65 @@ struct CandidateScorer::Plan {
     return target_loss(hidden, model->weights().lm_head, target_ids, objective, config.logit_soft_cap);
   }
 
-  /// Rows of a candidate that first differs from the base at `changed`. The row that predicts the first target token is
-  /// always among them.
-  int64_t first_row(int64_t changed) const { return std::min(changed, slot + after - 1); }
-  int64_t own_rows(int64_t first) const { return slot + after + target - 1 - first; }
+  /// One block of the candidates `ids` [B, S]. Adds what it executes to `flops`.
+  TargetLoss compute(const int64_t* ids, std::span<const CandidateWork> block, const TargetObjective& objective,
+                     double& flops) {
+    std::vector<int64_t> tokens, positions;
+    std::vector<PackedCandidate> packed;
+    for (const CandidateWork& work : block) {
+      const int64_t* row = ids + work.candidate * slot;
+      packed.push_back({.rows = slot + tail_length() - work.first, .visible = before + work.first});
+      for (int64_t i = work.first; i < slot + tail_length(); ++i) {
+        tokens.push_back(i < slot ? row[i] : tail_ids[static_cast<size_t>(i - slot)]);
+        positions.push_back(before + i);
+      }
+    }
+    const at::Tensor position = on_device(positions);
+    const at::Tensor x = workspace.select_rows("x", model->weights().embedding, on_device(tokens));
+    SharedPrefixAttention attention(config, prefix, packed, target, workspace);
+    const at::Tensor hidden = decode(*model, place(*model, x, position), rotary_rows(position), attention, &workspace);
+    check_hidden_finite(hidden);
+    const int64_t outputs = static_cast<int64_t>(block.size()) * target;
+    flops += decode_linear_flops(*model, static_cast<int64_t>(tokens.size()), outputs) + attention.flops() +
+             head_flops(config, outputs);
+    return loss(hidden, objective);
+  }
+
+  /// [S, V] with respect to a one-hot encoding of `ids`, whose keys and values are stored on the way.
+  at::Tensor gradient(const std::vector<int64_t>& ids, const TargetObjective& objective) {
+    const PassGuard guard(/*gradients=*/true);
+    const int64_t rows = slot + tail_length();
+    const at::Tensor& embedding = model->weights().embedding;
+    const at::Tensor x = embedding.index_select(0, on_device(ids)).requires_grad_(true);
+    const at::Tensor tail = embedding.index_select(0, on_device(tail_ids));
+    const at::Tensor positions = at::arange(before, before + rows, target_ids.options());
+    SequenceAttention attention(config, &prefix, /*batch=*/1, /*cached=*/before, /*store=*/slot);
+    const at::Tensor hidden = decode(*model, place(*model, at::cat({x, tail}), positions), rotary_rows(before, rows),
+                                     attention, /*workspace=*/nullptr)
+                                  .narrow(0, rows - target, target);
+    check_hidden_finite(hidden);
+    const at::Tensor gradient = torch::autograd::grad({loss(hidden, objective).loss}, {x})[0];
+    const at::NoGradGuard no_grad;
+    return at::mm(gradient, embedding.t()).to(at::kCPU, at::kFloat);
+  }
+
+  /// The slot that rank 0 gives, once checked.
+  std::vector<int64_t> base_of_rank_0(const std::function<at::Tensor()>& check) const {
+    const at::Tensor ids = ids_from_rank_0(options.shard, slot, check);
+    return {ids.const_data_ptr<int64_t>(), ids.const_data_ptr<int64_t>() + ids.numel()};
+  }
+
+  /// Operations of all ranks together where each of them executes the same.
+  double on_every_rank(double flops) const { return static_cast<double>(options.shard.world) * flops; }
+
+  /// Rows behind the slot: of `after` and of all of the target but its last token, whose prediction nobody needs.
+  int64_t tail_length() const { return static_cast<int64_t>(tail_ids.size()); }
 
   std::shared_ptr<const CausalLM> model;
   const ModelConfig& config;
   SessionOptions options;
   int64_t before, slot, after, target;  // lengths of the spans
-  std::vector<int64_t> tail_ids;        // after + all of the target but its last token, whose prediction nobody needs
+  std::vector<int64_t> tail_ids;        // of the rows behind the slot
   at::Tensor target_ids;
   Rotaries rotaries;          // of every position
   KvCache prefix;             // of `before` and of the base
@@ -113,12 +162,36 @@ struct CandidateScorer::Plan {
   MemoryBaseline memory{model->device()};
 };
 
+namespace {
+
+/// Throws unless what this rank opened would be computed as rank 0 does.
+void require_same_on_all_ranks(const CausalLM& model, const Prompt& prompt, const SessionOptions& options) {
+  const Shard& shard = options.shard;
+  if (shard.world == 1) return;
+  const auto describe = [&] {
+    const nlohmann::json json{model.fingerprint(), prompt.before_ids(), prompt.slot_ids(),
+                              prompt.after_ids(),  prompt.target_ids(), options.batch_size.value_or(0)};
+    return json.dump();
+  };
+  const std::string first = from_rank_0(shard, describe);
+  on_all_ranks(shard, [&] {
+    TORCH_CHECK_VALUE(first == describe(), "[shard] rank ", shard.rank,
+                      " opened another model, prompt or batch_size than rank 0; open the same on every rank");
+  });
+}
+
+}  // namespace
+
 CandidateScorer::CandidateScorer(std::shared_ptr<const CausalLM> model, Prompt prompt, const SessionOptions& options)
-    : Session(std::move(prompt)), plan_(std::make_unique<Plan>(std::move(model), this->prompt(), options)) {
+    : Session(std::move(prompt)) {
+  check_shard(options.shard);
+  on_all_ranks(options.shard, [&] { plan_ = std::make_unique<Plan>(std::move(model), this->prompt(), options); });
+  require_same_on_all_ranks(*plan_->model, this->prompt(), options);
   if (plan_->before > 0) {
     const CostMeter meter(cost_, plan_->memory);
     const PassGuard guard(/*gradients=*/false);
-    cost_.flops += plan_->extend_prefix(this->prompt().before_ids(), 0);
+    on_all_ranks(options.shard,
+                 [&] { cost_.flops += plan_->on_every_rank(plan_->extend_prefix(this->prompt().before_ids(), 0)); });
   }
   rebase(at::tensor(this->prompt().slot_ids(), at::kLong));
 }
@@ -126,135 +199,111 @@ CandidateScorer::CandidateScorer(std::shared_ptr<const CausalLM> model, Prompt p
 CandidateScorer::~CandidateScorer() = default;
 
 void CandidateScorer::rebase(const at::Tensor& slot_ids) {
-  const at::Tensor ids = check_slot_ids(plan_->config, prompt(), slot_ids);
-  const std::vector<int64_t> base(ids.const_data_ptr<int64_t>(), ids.const_data_ptr<int64_t>() + ids.numel());
-  if (base == plan_->base) return;
-  const CostMeter meter(cost_, plan_->memory);
+  Plan& plan = *plan_;
+  const std::vector<int64_t> base =
+      plan.base_of_rank_0([&] { return check_slot_ids(plan.config, prompt(), slot_ids); });
+  if (base == plan.base) return;
+  const CostMeter meter(cost_, plan.memory);
   const PassGuard guard(/*gradients=*/false);
-  plan_->base.clear();
-  cost_.flops += plan_->extend_prefix(base, plan_->before);
-  plan_->base = base;
+  plan.base.clear();
+  on_all_ranks(plan.options.shard, [&] { cost_.flops += plan.on_every_rank(plan.extend_prefix(base, plan.before)); });
+  plan.base = base;
 }
 
 CandidateScores CandidateScorer::score(const at::Tensor& candidates, const TargetObjective& objective) {
   Plan& plan = *plan_;
-  check_objective(objective);
-  const at::Tensor ids = check_candidates(plan.config, prompt(), candidates);
-  TORCH_CHECK_VALUE(!plan.base.empty(), "[session] the last rebase failed; rebase before scoring");
+  const Shard& shard = plan.options.shard;
   const CostMeter meter(cost_, plan.memory);
   const PassGuard guard(/*gradients=*/false);
-  const int64_t count = ids.size(0);
+  const at::Tensor ids = ids_from_rank_0(shard, plan.slot, [&] {
+    check_objective(objective);
+    const at::Tensor checked = check_candidates(plan.config, prompt(), candidates);
+    TORCH_CHECK_VALUE(!plan.base.empty(), "[session] the last rebase failed; rebase before scoring");
+    return checked;
+  });
   const int64_t* id = ids.const_data_ptr<int64_t>();
+  const CandidateBlocks todo = plan_blocks({id, static_cast<size_t>(ids.numel())}, plan.base,
+                                           {.positions = plan.slot + plan.tail_length(),
+                                            .last_first = plan.slot + plan.after - 1,
+                                            .batch_size = plan.options.batch_size});
 
-  // Equal candidates are computed once; distinct ones are ordered by their first changed position.
-  struct Work {
-    int64_t candidate;
-    int64_t first;
-  };
-  std::vector<Work> work;
-  std::vector<size_t> work_of(static_cast<size_t>(count));
-  std::unordered_map<std::string_view, size_t> seen;
-  for (int64_t c = 0; c < count; ++c) {
-    const int64_t* row = id + c * plan.slot;
-    const std::string_view key(reinterpret_cast<const char*>(row), static_cast<size_t>(plan.slot) * sizeof(int64_t));
-    const auto [entry, is_new] = seen.try_emplace(key, work.size());
-    if (is_new) {
-      const int64_t changed = std::mismatch(plan.base.begin(), plan.base.end(), row).first - plan.base.begin();
-      work.push_back({c, plan.first_row(changed)});
+  // Of each rank: losses, then matches, of the work in its own blocks; then the operations that this took.
+  const size_t distinct = todo.work.size();
+  const std::vector<int64_t> ranks = block_ranks(todo.blocks, shard.world);
+  const auto results = from_all_ranks(shard, static_cast<int64_t>(2 * distinct + 1), [&](double* own) {
+    for (size_t b = 0; b < todo.blocks.size(); ++b) {
+      poll();
+      if (ranks[b] != shard.rank) continue;
+      const auto [begin, end, rows] = todo.blocks[b];
+      const TargetLoss result =
+          plan.compute(id, std::span(todo.work).subspan(begin, end - begin), objective, own[2 * distinct]);
+      const at::Tensor loss = result.loss.to(at::kCPU, at::kDouble), match = result.match.to(at::kCPU, at::kDouble);
+      std::copy_n(loss.const_data_ptr<double>(), end - begin, own + begin);
+      std::copy_n(match.const_data_ptr<double>(), end - begin, own + distinct + begin);
     }
-    work_of[static_cast<size_t>(c)] = entry->second;
-  }
-  std::vector<size_t> order(work.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return work[a].first < work[b].first; });
+  });
 
   const auto cpu = at::TensorOptions().device(at::kCPU);
-  const at::Tensor work_loss = at::empty({static_cast<int64_t>(work.size())}, cpu.dtype(at::kFloat));
-  const at::Tensor work_match = at::empty({static_cast<int64_t>(work.size())}, cpu.dtype(at::kBool));
-  for (size_t begin = 0; begin < order.size();) {
-    poll();
-    std::vector<int64_t> tokens, positions;
-    std::vector<PackedCandidate> packed;
-    size_t end = begin;
-    for (; end < order.size(); ++end) {
-      const Work& item = work[order[end]];
-      const int64_t rows = plan.own_rows(item.first);
-      if (end > begin && (static_cast<int64_t>(tokens.size()) + rows > kBlockRows ||
-                          static_cast<int64_t>(end - begin) == plan.options.batch_size))
-        break;
-      packed.push_back({.rows = rows, .visible = plan.before + item.first});
-      const int64_t* row = id + item.candidate * plan.slot;
-      for (int64_t i = item.first; i < item.first + rows; ++i) {
-        tokens.push_back(i < plan.slot ? row[i] : plan.tail_ids[static_cast<size_t>(i - plan.slot)]);
-        positions.push_back(plan.before + i);
-      }
+  const at::Tensor loss = at::empty({static_cast<int64_t>(distinct)}, cpu.dtype(at::kFloat));
+  const at::Tensor match = at::empty({static_cast<int64_t>(distinct)}, cpu.dtype(at::kBool));
+  for (size_t b = 0; b < todo.blocks.size(); ++b) {
+    const auto* of_rank = results[static_cast<size_t>(ranks[b])].const_data_ptr<double>();
+    for (size_t i = todo.blocks[b].begin; i < todo.blocks[b].end; ++i) {
+      loss.mutable_data_ptr<float>()[i] = static_cast<float>(of_rank[i]);
+      match.mutable_data_ptr<bool>()[i] = of_rank[distinct + i] != 0;
     }
-
-    const at::Tensor position = plan.on_device(positions);
-    const at::Tensor x = plan.workspace.select_rows("x", plan.model->weights().embedding, plan.on_device(tokens));
-    SharedPrefixAttention attention(plan.config, plan.prefix, packed, plan.target, plan.workspace);
-    const at::Tensor hidden =
-        decode(*plan.model, place(*plan.model, x, position), plan.rotary_rows(position), attention, &plan.workspace);
-    check_hidden_finite(hidden);
-    const TargetLoss result = plan.loss(hidden, objective);
-    const at::Tensor where = at::tensor(std::vector<int64_t>(order.begin() + static_cast<std::ptrdiff_t>(begin),
-                                                             order.begin() + static_cast<std::ptrdiff_t>(end)),
-                                        at::kLong);
-    work_loss.index_copy_(0, where, result.loss.to(at::kCPU, at::kFloat));
-    work_match.index_copy_(0, where, result.match.to(at::kCPU));
-
-    const int64_t outputs = static_cast<int64_t>(end - begin) * plan.target;
-    cost_.flops += decode_linear_flops(*plan.model, static_cast<int64_t>(tokens.size()), outputs) + attention.flops() +
-                   head_flops(plan.config, outputs);
-    begin = end;
   }
-  cost_.queries += count;
-  cost_.tokens += count * prompt().length();
-  const at::Tensor gather = at::tensor(std::vector<int64_t>(work_of.begin(), work_of.end()), at::kLong);
-  return {work_loss.index_select(0, gather), work_match.index_select(0, gather)};
+  for (const at::Tensor& result : results) cost_.flops += result.const_data_ptr<double>()[2 * distinct];
+  cost_.queries += ids.size(0);
+  cost_.tokens += ids.size(0) * prompt().length();
+  const at::Tensor work_of = at::tensor(todo.work_of, at::kLong);
+  return {loss.index_select(0, work_of), match.index_select(0, work_of)};
 }
 
 at::Tensor CandidateScorer::token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) {
   Plan& plan = *plan_;
-  check_objective(objective);
-  const at::Tensor ids = check_slot_ids(plan.config, prompt(), slot_ids);
+  const std::vector<int64_t> base = plan.base_of_rank_0([&] {
+    check_objective(objective);
+    return check_slot_ids(plan.config, prompt(), slot_ids);
+  });
   const CostMeter meter(cost_, plan.memory);
-  const PassGuard guard(/*gradients=*/true);
-  const std::vector<int64_t> base(ids.const_data_ptr<int64_t>(), ids.const_data_ptr<int64_t>() + ids.numel());
-  const int64_t rows = plan.slot + static_cast<int64_t>(plan.tail_ids.size());
   plan.base.clear();
-
-  const at::Tensor& embedding = plan.model->weights().embedding;
-  const at::Tensor slot = embedding.index_select(0, plan.on_device(base)).requires_grad_(true);
-  const at::Tensor tail = embedding.index_select(0, plan.on_device(plan.tail_ids));
-  const at::Tensor positions = at::arange(plan.before, plan.before + rows, plan.target_ids.options());
-  SequenceAttention attention(plan.config, &plan.prefix, /*batch=*/1, /*cached=*/plan.before, /*store=*/plan.slot);
-  const at::Tensor hidden = decode(*plan.model, place(*plan.model, at::cat({slot, tail}), positions),
-                                   plan.rotary_rows(plan.before, rows), attention, /*workspace=*/nullptr)
-                                .narrow(0, rows - plan.target, plan.target);
-  check_hidden_finite(hidden);
-  const at::Tensor loss = plan.loss(hidden, objective).loss;
-  const at::Tensor gradient = torch::autograd::grad({loss}, {slot})[0];
+  at::Tensor gradient;
+  on_all_ranks(plan.options.shard, [&] { gradient = plan.gradient(base, objective); });
   plan.base = base;
+  if (plan.options.shard.world > 1) plan.options.shard.broadcast(gradient);
 
   // Forward, and as much again backward: only input gradients are computed, no weight has one. Attention goes forward
   // in two products and backward in four (the gradients of probabilities, v, q and k), or five where the kernel
   // computes its scores again, which it does not keep.
   const double attention_passes = plan.config.attention_soft_cap ? 3.0 : 3.5;
-  cost_.flops += 2 * (decode_linear_flops(*plan.model, rows, rows) + head_flops(plan.config, plan.target)) +
-                 attention_passes * sequence_attention_flops(plan.config, plan.before, rows) +
-                 head_flops(plan.config, plan.slot);
-  const at::NoGradGuard no_grad;
-  return at::mm(gradient, embedding.t()).to(at::kCPU, at::kFloat);
+  const int64_t rows = plan.slot + plan.tail_length();
+  cost_.flops += plan.on_every_rank(
+      2 * (decode_linear_flops(*plan.model, rows, rows) + head_flops(plan.config, plan.target)) +
+      attention_passes * sequence_attention_flops(plan.config, plan.before, rows) + head_flops(plan.config, plan.slot));
+  return gradient;
 }
 
 Generation CandidateScorer::generate(std::string_view slot_text, const GenerateOptions& options) {
   Plan& plan = *plan_;
   const CostMeter meter(cost_, plan.memory);
-  const std::vector<int64_t> input = prompt().encode(slot_text);
-  const Generation answer =
-      titer::generate(*plan.model, prompt().tokenizer(), {input}, options, [this] { poll(); }).front();
-  const auto read = static_cast<int64_t>(input.size());
+  const Shard& shard = plan.options.shard;
+  Generation answer;
+  int64_t read = 0;
+  const std::string told = from_rank_0(shard, [&] {
+    const std::vector<int64_t> input = prompt().encode(slot_text);
+    read = static_cast<int64_t>(input.size());
+    answer = titer::generate(*plan.model, prompt().tokenizer(), {input}, options, [this] { poll(); }).front();
+    if (shard.world == 1) return std::string();
+    std::string bytes;
+    nlohmann::json::to_cbor({{"read", read}, {"answer", generation_to_json(answer)}}, bytes);
+    return bytes;
+  });
+  if (shard.rank > 0) {
+    const nlohmann::json json = nlohmann::json::from_cbor(told);
+    json.at("read").get_to(read);
+    answer = generation_from_json(json.at("answer"));
+  }
   const auto written = static_cast<int64_t>(answer.ids.size());
   cost_.queries += 1;
   cost_.tokens += read + written;

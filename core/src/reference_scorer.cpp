@@ -9,6 +9,7 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/one_hot.h>
 #include <ATen/ops/tensor.h>
+#include <c10/util/Exception.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
@@ -66,6 +67,8 @@ at::Tensor to_tensor(const std::vector<int64_t>& ids, const at::Device& device) 
 
 ReferenceScorer::ReferenceScorer(std::shared_ptr<const CausalLM> model, Prompt prompt, const SessionOptions& options)
     : Session(std::move(prompt)), model_(std::move(model)), options_(options) {
+  TORCH_CHECK_VALUE(options.shard.world == 1, "[session] ReferenceScorer shares no work, got ", options.shard.world,
+                    " ranks; open it without a shard");
   check_prompt(model_->config(), this->prompt(), options);
 }
 

@@ -37,7 +37,7 @@ py::object trace_frame(const AttackResult& result) {
 
 AttackResult run_attack(const PromptAttack& attack, const System& system, const Prompt& prompt,
                         const py::object& progress, const std::optional<std::filesystem::path>& checkpoint, bool resume,
-                        const std::optional<std::filesystem::path>& log) {
+                        const std::optional<std::filesystem::path>& log, const std::optional<Shard>& shard) {
   AttackRun run;
   run.poll = check_signals;
   if (checkpoint) run.checkpoint = *checkpoint;
@@ -50,8 +50,11 @@ AttackResult run_attack(const PromptAttack& attack, const System& system, const 
     };
   }
   const py::gil_scoped_release release;
+  if (shard) run.shard = *shard;
   std::optional<RunLog> run_log;
-  if (log) run.log = &run_log.emplace(*log);
+  on_rank_0(run.shard, [&] {
+    if (log) run.log = &run_log.emplace(*log);
+  });
   return attack.run(system, prompt, run);
 }
 
@@ -164,7 +167,8 @@ Examples
 
   py::class_<PromptAttack>(m, "PromptAttack", "An attack that searches a prompt's slot.")
       .def("run", &run_attack, py::arg("system"), py::arg("prompt"), py::kw_only(), py::arg("progress") = py::none(),
-           py::arg("checkpoint") = py::none(), py::arg("resume") = false, py::arg("log") = py::none(), R"doc(
+           py::arg("checkpoint") = py::none(), py::arg("resume") = false, py::arg("log") = py::none(),
+           py::arg("shard") = py::none(), R"doc(
 Run the attack.
 
 Parameters
@@ -181,6 +185,9 @@ resume : bool
     Continue from `checkpoint` where that exists.
 log : path, optional
     Append-only JSON lines: start, every step, result.
+shard : Shard, optional
+    Ranks that share the scoring. Each runs the same attack on the same model and prompt, and gets the same result;
+    callbacks and files are those of rank 0.
 
 Returns
 -------

@@ -13,6 +13,7 @@ void register_tokenizer(py::module_& m);
 void register_model(py::module_& m);
 void register_generation(py::module_& m);
 void register_prompt(py::module_& m);
+void register_shard(py::module_& m);
 void register_session(py::module_& m);
 void register_attacks(py::module_& m);
 

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_titer, m) {
   register_model(m);
   register_generation(m);
   register_prompt(m);
+  register_shard(m);
   register_session(m);
   register_attacks(m);
   m.attr("__version__") = TITER_VERSION;

@@ -25,7 +25,7 @@ template <typename Scorer>
 std::unique_ptr<Scorer> open_scorer(std::shared_ptr<CausalLM> model, const Prompt& prompt,
                                     std::optional<int64_t> batch_size) {
   const py::gil_scoped_release release;
-  auto session = std::make_unique<Scorer>(std::move(model), prompt, SessionOptions{batch_size});
+  auto session = std::make_unique<Scorer>(std::move(model), prompt, SessionOptions{.batch_size = batch_size});
   session->set_poll(check_signals);
   return session;
 }
@@ -138,14 +138,17 @@ IndexError
            py::arg("model"))
       .def(
           "open",
-          [](const System& self, const Prompt& prompt, std::optional<int64_t> batch_size) {
+          [](const System& self, const Prompt& prompt, std::optional<int64_t> batch_size,
+             const std::optional<Shard>& shard) {
             const py::gil_scoped_release no_gil;
-            std::unique_ptr<Session> session = self.open(prompt, SessionOptions{batch_size});
+            std::unique_ptr<Session> session =
+                self.open(prompt, {.batch_size = batch_size, .shard = shard.value_or(Shard{})});
             session->set_poll(check_signals);
             return session;
           },
-          py::arg("prompt"), py::kw_only(), py::arg("batch_size") = py::none(),
-          "Open a session; `batch_size` caps the candidates computed at a time.")
+          py::arg("prompt"), py::kw_only(), py::arg("batch_size") = py::none(), py::arg("shard") = py::none(),
+          "Open a session; `batch_size` caps the candidates computed at a time, and with `shard`, a :class:`Shard`, "
+          "ranks that open the same prompt and make the same calls share the work.")
       .def_property_readonly("fingerprint", &System::fingerprint,
                              "A text that changes when the system answers differently; checkpoints hold it.");
 }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from titer.generation import generate
     from titer.loading import Model, load_model
+    from titer.sharding import Shard
 
 __all__ = [
     "CandidateScorer",
@@ -33,6 +34,7 @@ __all__ = [
     "Prompt",
     "ReferenceScorer",
     "Session",
+    "Shard",
     "System",
     "Tokenizer",
     "__version__",
@@ -44,7 +46,12 @@ __all__ = [
 ]
 
 _MODULES = {"attacks": "titer.attacks", "models": "titer.models", "ops": "titer.ops"}
-_ORIGINS = {"Model": "titer.loading", "generate": "titer.generation", "load_model": "titer.loading"}
+_ORIGINS = {
+    "Model": "titer.loading",
+    "Shard": "titer.sharding",
+    "generate": "titer.generation",
+    "load_model": "titer.loading",
+}
 
 
 def __getattr__(name: str) -> Any:

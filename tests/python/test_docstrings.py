@@ -21,6 +21,7 @@ MODULES = [
     "titer.generation",
     "titer.loading",
     "titer.ops",
+    "titer.sharding",
 ]
 
 

@@ -10,7 +10,7 @@ from typing import cast
 import typer
 
 from titer.cli import attack, models, version
-from titer.cli.exit_codes import ExitCode, Reporting, WrongUsageError
+from titer.cli.exit_codes import ExitCode, OtherRankFailedError, Reporting, WrongUsageError, exit_code
 
 # typer carries its own copy of click from 0.20 on, so the class is taken from what typer exports.
 _ParserError = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -50,12 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message := _parser_message(error):  # none where no arguments were given, which prints the help
             _say(f"{message} (see titer --help)")
         return ExitCode.WRONG_USAGE
+    except OtherRankFailedError as error:
+        return exit_code(error)
     except WrongUsageError as error:
         _report(error.__cause__ or error, reporting)
-        return ExitCode.WRONG_USAGE
+        return exit_code(error)
     except Exception as error:
         _report(error, reporting)
-        return ExitCode.FAILURE
+        return exit_code(error)
     return code if isinstance(code, int) else ExitCode.REACHED
 
 

@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from titer.cli.exit_codes import ExitCode, Json, Traceback, wrong_usage
 from titer.cli.models import model_folder
 from titer.cli.preconditions import require_device, require_fit, require_fresh, require_writable
+from titer.cli.ranks import Ranks, joined_ranks
 
 if TYPE_CHECKING:
     from titer import Model, Prompt
@@ -43,6 +44,7 @@ class GcgCommand(TyperCommand):
 
 @commands.command(cls=GcgCommand)
 def gcg(
+    context: typer.Context,
     model: Annotated[str, typer.Option(help="A model folder, a .gguf file, or a name that `titer models get` takes.")],
     target: Annotated[str, typer.Option(help="What the model's answer should start with.")],
     out: Annotated[Path, typer.Option(help="Where the result goes, as JSON; the checkpoint stands beside it.")],
@@ -71,46 +73,66 @@ def gcg(
 
     Exits with 0 if the model's own greedy answer then starts with the target, with 1 if it does not, and with 130 if
     Ctrl-C interrupted the search.
+
+    Under torchrun, the processes share the scoring: torchrun --nproc-per-node 2 -m titer attack gcg ...
     """
-    for file in (out, log):
-        if file is not None:
-            require_writable(file)
+    ranks = context.with_resource(joined_ranks())
     checkpoint = out.with_name(out.name + ".ckpt")
-    require_fresh(checkpoint, resume)
+    device = ranks.device(device)
+    with ranks.together():
+        if ranks.leads:
+            for file in (out, log):
+                if file is not None:
+                    require_writable(file)
+            require_fresh(checkpoint, resume)
 
-    from titer.attacks import GCG
+        from titer.attacks import GCG
 
-    with wrong_usage(ValueError, OSError):
-        attack = GCG.from_config(config, _assignments(options or [], seed))
-        question = _question(prompt, messages, plain)
-    require_device(device)
-    source = model_folder(model)
+        with wrong_usage(ValueError, OSError):
+            attack = GCG.from_config(config, _assignments(options or [], seed))
+            question = _question(prompt, messages, plain)
+        require_device(device)
+
+    with ranks.together():  # one rank of each machine fetches the model, then the others find it
+        source = model_folder(model) if ranks.local_rank == 0 else None
 
     import titer
 
-    loaded = titer.load_model(source, dtype=dtype.value if dtype else None, device=device, check_finite=True)
-    with wrong_usage(ValueError, TypeError):
-        opened = _prompt(loaded, question, target, slot_text, plain)
-    require_fit(attack, loaded, opened, checkpoint)
+    with ranks.together():
+        loaded = titer.load_model(
+            source or model_folder(model), dtype=dtype.value if dtype else None, device=device, check_finite=True
+        )
+        with wrong_usage(ValueError, TypeError):
+            opened = _prompt(loaded, question, target, slot_text, plain, ranks)
+        if ranks.leads:
+            require_fit(attack, loaded, opened, checkpoint)
 
-    result = _run(attack, loaded, opened, checkpoint, log)
-    result.save(out)
-    checkpoint.unlink(missing_ok=True)
+    with ranks.together():
+        result = _run(attack, loaded, opened, checkpoint, log, ranks)
+        if ranks.leads:
+            result.save(out)
+            checkpoint.unlink(missing_ok=True)
+            _report(result, out, as_json)
+    return ExitCode.REACHED if result.success else ExitCode.NOT_REACHED
+
+
+def _report(result: AttackResult, out: Path, as_json: bool) -> None:
     if as_json:
-        print(result.to_json())
+        print(result.to_json(), flush=True)
     else:
         from titer.display import summary
 
         print(summary(result))
-        print(f"{'result':9} {out}")
-    return ExitCode.REACHED if result.success else ExitCode.NOT_REACHED
+        print(f"{'result':9} {out}", flush=True)
 
 
-def _run(attack: GCG, model: Model, prompt: Prompt, checkpoint: Path, log: Path | None) -> AttackResult:
+def _run(attack: GCG, model: Model, prompt: Prompt, checkpoint: Path, log: Path | None, ranks: Ranks) -> AttackResult:
     """Run the attack with a live bar. What it did is in the checkpoint afterwards, whatever ends it."""
     import titer
     from titer.display import SearchProgress
 
+    if not ranks.leads:
+        return attack.run(titer.System(model), prompt, shard=ranks.shard)
     resumed = checkpoint.exists()
     finished_steps = 0
     with SearchProgress(attack.options["num_steps"]) as bar:
@@ -122,7 +144,13 @@ def _run(attack: GCG, model: Model, prompt: Prompt, checkpoint: Path, log: Path 
 
         try:
             return attack.run(
-                titer.System(model), prompt, progress=progress, checkpoint=checkpoint, resume=resumed, log=log
+                titer.System(model),
+                prompt,
+                progress=progress,
+                checkpoint=checkpoint,
+                resume=resumed,
+                log=log,
+                shard=ranks.shard,
             )
         except BaseException as error:
             if not resumed and not finished_steps:
@@ -154,14 +182,14 @@ def _question(prompt: str | None, messages: Path | None, plain: bool) -> str | l
 
 
 def _prompt(
-    model: Model, question: str | list[dict[str, Any]], target: str, slot_text: str | None, plain: bool
+    model: Model, question: str | list[dict[str, Any]], target: str, slot_text: str | None, plain: bool, ranks: Ranks
 ) -> Prompt:
     import titer
 
     initial = {} if slot_text is None else {"initial": slot_text}
     if isinstance(question, list) or (not plain and model.chat_template is not None):
         return titer.Prompt.from_chat(model, question, target, **initial)
-    if not plain:
+    if not plain and ranks.leads:
         _say("the model has no chat template; the prompt is read as plain text, as with --plain")
     return titer.Prompt.from_text(model, question, target, **initial)
 

@@ -26,6 +26,23 @@ class WrongUsageError(Exception):
     """The user has to change the command. Raised from the exception that says what is wrong, or with a message."""
 
 
+class OtherRankFailedError(Exception):
+    """Another of the processes that torchrun started has failed, and says why; this one ends with the same code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"another rank failed with exit code {code}")
+        self.code = code
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """Return the code that a command ends with when this error ends it."""
+    if isinstance(error, OtherRankFailedError):
+        return ExitCode(error.code)
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    return ExitCode.WRONG_USAGE if isinstance(error, WrongUsageError) else ExitCode.FAILURE
+
+
 @contextmanager
 def wrong_usage(*kinds: type[Exception]) -> Iterator[None]:
     """Turn exceptions of these kinds, which what the user wrote has caused, into :class:`WrongUsageError`."""

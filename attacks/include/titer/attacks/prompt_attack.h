@@ -12,6 +12,7 @@
 #include <titer/core/prompt.h>
 #include <titer/core/run_log.h>
 #include <titer/core/session.h>
+#include <titer/core/shard.h>
 #include <titer/export.h>
 
 namespace titer {
@@ -52,13 +53,16 @@ TITER_EXPORT AttackResult parse_attack_result(std::string_view json, std::string
 /// Called once per step; returning false ends the search, which then still reports its best.
 using ProgressFn = std::function<bool(const AttackStep&)>;
 
-/// How a run is watched and kept. Changes nothing about what it computes.
+/// How a run is watched, kept and shared. Changes nothing about what it computes.
 struct AttackRun {
   ProgressFn progress;
   std::function<void()> poll;        ///< called between blocks of work; what it throws ends the run
   std::filesystem::path checkpoint;  ///< written during the run and when it is interrupted; empty for none
   bool resume = false;               ///< continue from `checkpoint` where that exists
   RunLog* log = nullptr;             ///< gets a record at the start, for every step and at the end
+  /// Ranks that share the scoring: each runs the same attack on the same model and prompt, and gets the same result.
+  /// Rank 0 alone calls `progress`, reads and writes `checkpoint` and `log`, and decides when to stop.
+  Shard shard = {};
 };
 
 class TITER_EXPORT PromptAttack {

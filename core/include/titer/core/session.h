@@ -13,6 +13,7 @@
 #include <titer/core/cost.h>
 #include <titer/core/generate.h>
 #include <titer/core/prompt.h>
+#include <titer/core/shard.h>
 #include <titer/core/target_loss.h>
 #include <titer/export.h>
 
@@ -42,6 +43,9 @@ struct CandidateScores {
 };
 
 /// One prompt opened on one system. Belongs to one thread at a time; the model under it is shared.
+///
+/// On several ranks (SessionOptions::shard), queries and tokens are those of the calls, and flops are what all ranks
+/// executed together; seconds and peak_bytes are those of this rank.
 class TITER_EXPORT Session {
  public:
   explicit Session(Prompt prompt) : prompt_(std::move(prompt)) {}
@@ -93,6 +97,9 @@ class TITER_EXPORT Session {
 struct SessionOptions {
   /// Most candidates computed at a time, a cap on memory and nothing else; no cap where empty.
   std::optional<int64_t> batch_size;
+  /// Ranks that open the same prompt on the same model, and share the work. Every rank makes the same calls, of which
+  /// what rank 0 gives counts; every rank gets the same back, and the same error.
+  Shard shard = {};
 };
 
 /// Anything that answers a prompt. Immutable; sessions keep what they need of it alive.
