@@ -21,6 +21,7 @@ __all__: list[str] = [
     "PromptAttack",
     "ReferenceScorer",
     "Session",
+    "Shard",
     "System",
     "Tokenizer",
     "build_info",
@@ -345,6 +346,29 @@ class Prompt:
         The tokenizer.
         """
 
+class Shard:
+    """
+    One rank of several and how it reaches the others; use :class:`titer.Shard`.
+    """
+    def __init__(
+        self,
+        rank: typing.SupportsInt,
+        world: typing.SupportsInt,
+        all_gather: collections.abc.Callable[[torch.Tensor], list[torch.Tensor]],
+        broadcast: collections.abc.Callable[[torch.Tensor], None],
+    ) -> None: ...
+    def __repr__(self) -> str: ...
+    @property
+    def rank(self) -> int:
+        """
+        Of this process, from 0.
+        """
+    @property
+    def world(self) -> int:
+        """
+        Number of ranks.
+        """
+
 class Cost:
     """
     What has been spent.
@@ -506,9 +530,11 @@ class System:
     Anything that answers a prompt; ``System(model)`` is a bare model.
     """
     def __init__(self, model: CausalLM) -> None: ...
-    def open(self, prompt: Prompt, *, batch_size: typing.SupportsInt | None = None) -> Session:
+    def open(
+        self, prompt: Prompt, *, batch_size: typing.SupportsInt | None = None, shard: Shard | None = None
+    ) -> Session:
         """
-        Open a session; `batch_size` caps the candidates computed at a time.
+        Open a session; `batch_size` caps the candidates computed at a time, and with `shard`, a :class:`Shard`, ranks that open the same prompt and make the same calls share the work.
         """
     @property
     def fingerprint(self) -> str:
@@ -674,6 +700,7 @@ class PromptAttack:
         checkpoint: os.PathLike | str | bytes | None = None,
         resume: bool = False,
         log: os.PathLike | str | bytes | None = None,
+        shard: Shard | None = None,
     ) -> AttackResult:
         """
         Run the attack.
@@ -692,6 +719,9 @@ class PromptAttack:
             Continue from `checkpoint` where that exists.
         log : path, optional
             Append-only JSON lines: start, every step, result.
+        shard : Shard, optional
+            Ranks that share the scoring. Each runs the same attack on the same model and prompt, and gets the same result;
+            callbacks and files are those of rank 0.
 
         Returns
         -------

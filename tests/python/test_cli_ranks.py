@@ -57,9 +57,9 @@ def out(tmp_path: Path) -> Path:
 def test_torchrun_gives_the_result_of_one_process(tiny_folder: Path, out: Path) -> None:
     log = out.with_name("run.jsonl")
     options = [*SMALL, "batch_size=3"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "titer"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*torchrun, *arguments(tiny_folder, out, *options, "--log", str(log), "--json")],
+        [*torchrun, "-m", "titer", "--", *arguments(tiny_folder, out, *options, "--log", str(log), "--json")],
         env=environment(), capture_output=True, text=True, timeout=WAIT,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr  # torchrun's code for any that is not 0
@@ -103,7 +103,7 @@ def running(folder: Path, out: Path) -> list[subprocess.Popen[str]]:
     return processes
 
 
-@pytest.mark.parametrize("interrupted", [(0,), (1,), (0, 1)], ids=["rank 0", "rank 1", "both"])
+@pytest.mark.parametrize("interrupted", [(1,), (0, 1)], ids=["rank 1", "both"])
 def test_interrupt_ends_all_ranks_and_keeps_the_checkpoint(
     tiny_folder: Path, out: Path, interrupted: tuple[int, ...]
 ) -> None:

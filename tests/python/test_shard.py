@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -352,19 +353,18 @@ GLOO_RANK = """
 import sys
 import torch
 from torch import distributed
-sys.path.insert(0, sys.argv[1])
 import titer
-from test_gcg import GCG, MESSAGE, TARGET
 
-_, _, folder, meeting, rank, out = sys.argv
+_, folder, meeting, rank, out, message, target = sys.argv
 torch.set_num_threads(1)
 distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=3)
 model = titer.load_model(folder)
-prompt = titer.Prompt.from_chat(model, MESSAGE, target=TARGET, initial="x x x x x x")
+prompt = titer.Prompt.from_chat(model, message, target=target, initial="x x x x x x")
+attack = titer.attacks.GCG(num_steps=4, search_width=24, topk=32, seed=0, momentum=0.5, batch_size=10)
 pair = distributed.new_group([1, 2])
 shard = titer.Shard.from_process_group(None if rank == "0" else pair)
 if rank != "0":
-    result = GCG(momentum=0.5, batch_size=10).run(titer.System(model), prompt, shard=shard)
+    result = attack.run(titer.System(model), prompt, shard=shard)
     assert titer.Shard.from_process_group().rank == int(rank)
     result.save(out)
 else:
@@ -385,9 +385,9 @@ def test_processes_with_gloo_have_the_bits_of_one(victim: Victim, tmp_path: Path
     results = [tmp_path / f"{rank}.json" for rank in range(3)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", GLOO_RANK, str(Path(__file__).parent), str(victim.folder),
-             str(tmp_path / "meeting"), str(rank), str(result)],
-            stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", GLOO_RANK, str(victim.folder), str(tmp_path / "meeting"), str(rank), str(result),
+             MESSAGE, TARGET],
+            env=os.environ | {"PYTHONPATH": ":".join(sys.path)}, stderr=subprocess.PIPE, text=True,
         )
         for rank, result in enumerate(results)
     ]  # fmt: skip

@@ -74,7 +74,7 @@ def gcg(
     Exits with 0 if the model's own greedy answer then starts with the target, with 1 if it does not, and with 130 if
     Ctrl-C interrupted the search.
 
-    Under torchrun, the processes share the scoring: torchrun --nproc-per-node 2 -m titer attack gcg ...
+    Under torchrun, the processes share the scoring: torchrun --nproc-per-node 2 -m titer -- attack gcg ...
     """
     ranks = context.with_resource(joined_ranks())
     checkpoint = out.with_name(out.name + ".ckpt")
