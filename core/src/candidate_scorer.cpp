@@ -132,9 +132,9 @@ struct CandidateScorer::Plan {
                                      attention, /*workspace=*/nullptr)
                                   .narrow(0, rows - target, target);
     check_hidden_finite(hidden);
-    const at::Tensor gradient = torch::autograd::grad({loss(hidden, objective).loss}, {x})[0];
+    const at::Tensor of_x = torch::autograd::grad({loss(hidden, objective).loss}, {x})[0];
     const at::NoGradGuard no_grad;
-    return at::mm(gradient, embedding.t()).to(at::kCPU, at::kFloat);
+    return at::mm(of_x, embedding.t()).to(at::kCPU, at::kFloat);
   }
 
   /// The slot that rank 0 gives, once checked.

@@ -77,7 +77,7 @@ def gcg(
     Under torchrun, the processes share the scoring: torchrun --nproc-per-node 2 -m titer -- attack gcg ...
     """
     ranks = context.with_resource(joined_ranks())
-    checkpoint = out.with_name(out.name + ".ckpt")
+    checkpoint = out.parent / f"{out.name}.ckpt"
     device = ranks.device(device)
     with ranks.together():
         if ranks.leads:
