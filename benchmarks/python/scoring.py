@@ -22,11 +22,10 @@ import torch
 
 import titer
 from gcg_step import MESSAGE, SLOT_TOKENS, TARGET_TOKENS, model_folder, prompt_parts
-from op_recorder import OpRecorder  # of the tests, whose folder gcg_step adds
+from products import Products, exchanged, products
 from report import RESULTS, command, machine, machine_line, write
 
 CANDIDATES = 512
-Shape = tuple[int, int, int]  # rows, inner dimension, columns
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def compare(folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
     assert len(prompt.slot_ids) == SLOT_TOKENS
     assert len(prompt.target_ids) == TARGET_TOKENS
     session = titer.CandidateScorer(model, prompt)
-    candidates = exchanged(prompt.slot_ids, model.vocab_size)
+    candidates = exchanged(prompt.slot_ids, model.vocab_size, CANDIDATES)
     session.losses(candidates[:32])
     shapes = products(session, candidates)
     multiply = Products(shapes, getattr(torch, dtype))
@@ -75,57 +74,6 @@ def compare(folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
         "product_flops": sum(2.0 * m * k * n for m, k, n in shapes),
         "products": len(shapes),
     }
-
-
-def exchanged(slot_ids: list[int], vocab_size: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    candidates = torch.tensor(slot_ids).repeat(CANDIDATES, 1)
-    places = torch.randint(len(slot_ids), (CANDIDATES, 1), generator=generator)
-    return candidates.scatter_(1, places, torch.randint(3, vocab_size, (CANDIDATES, 1), generator=generator))
-
-
-def products(session: titer.CandidateScorer, candidates: torch.Tensor) -> list[Shape]:
-    """Shapes of all matrix products of one call, in order."""
-    with OpRecorder() as recorder:
-        session.losses(candidates)
-    shapes: list[Shape] = []
-    for call in recorder.calls:
-        sizes = [argument for argument in call.arguments if isinstance(argument, torch.Size) and len(argument) == 2]
-        if call.name in ("titer::linear", "titer::linear_cross_entropy_forward"):
-            (m, k), (n, _) = sizes[:2]
-            shapes.append((m, k, n))
-        elif call.is_gemm:
-            (m, k), (_, n) = sizes[-2:]
-            shapes.append((m, k, n))
-    return shapes
-
-
-class Products:
-    """The products, each with the next of as many weights of its size as the model has."""
-
-    def __init__(self, shapes: list[Shape], dtype: torch.dtype) -> None:
-        rows = max(m for m, _, _ in shapes)
-        blocks = max(1, sum(n == max(n for _, _, n in shapes) for _, _, n in shapes))  # one head product per block
-        sizes = {(k, n) for _, k, n in shapes}
-        self.x = {k: torch.randn(rows, k).to(dtype) for k, _ in sizes}
-        self.out = {n: torch.empty(rows, n, dtype=dtype) for _, n in sizes}
-        self.weights = {
-            size: [torch.randn(size[1], size[0]).to(dtype) for _ in range(count(shapes, size, blocks))]
-            for size in sizes
-        }
-        self.shapes = shapes
-
-    def run(self) -> None:
-        used = dict.fromkeys(self.weights, 0)
-        for m, k, n in self.shapes:
-            weights = self.weights[k, n]
-            weight = weights[used[k, n] % len(weights)]
-            used[k, n] += 1
-            torch.mm(self.x[k][:m], weight.t(), out=self.out[n][:m])
-
-
-def count(shapes: list[Shape], size: tuple[int, int], blocks: int) -> int:
-    return max(1, sum((k, n) == size for _, k, n in shapes) // blocks)
 
 
 def table(report: dict[str, Any]) -> str:
