@@ -29,6 +29,10 @@ endif()
 get_filename_component(TITER_TORCH_ROOT "${TITER_TORCH_ROOT_FOUND}" REALPATH)
 set(TITER_TORCH_LIBRARY_DIR "${TITER_TORCH_ROOT}/lib")
 
+if(NOT EXISTS "${TITER_TORCH_ROOT}/include/torch/headeronly/version.h")
+  message(FATAL_ERROR "Titer is written for torch 2.11, found one older than 2.9 (${TITER_TORCH_ROOT}); install torch 2.11 or "
+                      "put the python3 that has it first in PATH")
+endif()
 file(STRINGS "${TITER_TORCH_ROOT}/include/torch/headeronly/version.h" _titer_torch_version_lines
      REGEX "#define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
 string(REGEX REPLACE ".*MAJOR ([0-9]+).*MINOR ([0-9]+).*PATCH ([0-9]+).*" "\\1.\\2.\\3" TITER_TORCH_VERSION

@@ -15,6 +15,7 @@
 
 #include "attention.h"
 #include "candidate_blocks.h"
+#include "captured_pass.h"
 #include "cost_meter.h"
 #include "decoder.h"
 #include "embedding.h"
@@ -24,9 +25,30 @@
 #include "session_checks.h"
 #include "shared_prefix_attention.h"
 #include "workspace.h"
+#ifdef TITER_HAS_CUDA
+#include "cuda_graph.h"
+#endif
 
 namespace titer {
 namespace {
+
+/// What the gradient of the slot comes from and leads to.
+struct GradientPass {
+  at::Tensor hidden;    // [T, d] of the rows that predict the target
+  at::Tensor gradient;  // [S, d] of the slot's embedding rows
+};
+
+// Up to here starting the kernels takes as long as running them.
+[[maybe_unused]] constexpr int64_t kMostCapturedParameters = 1'500'000'000;
+
+/// Captures the gradient of small models on a GPU; null for all others.
+std::unique_ptr<WorkRecorder> gradient_recorder([[maybe_unused]] const CausalLM& model) {
+#ifdef TITER_HAS_CUDA
+  if (model.device().is_cuda() && model.num_parameters() <= kMostCapturedParameters)
+    return make_cuda_graph(model.device());
+#endif
+  return nullptr;
+}
 
 double attention_flops(const ModelConfig& config, int64_t layers, int64_t queries, int64_t keys) {
   return 4.0 * static_cast<double>(layers * config.num_heads * config.head_dim * queries * keys);
@@ -59,6 +81,8 @@ struct CandidateScorer::Plan {
     const auto long_options = at::TensorOptions().dtype(at::kLong).device(model->device());
     rotaries = make_rotaries(config, at::arange(prompt.length(), long_options), prompt.length(), model->dtype());
     prefix = KvCache(*model, /*batch=*/1, before + slot);
+    gradient_slot = at::empty({slot}, long_options);
+    gradient_tail = on_device(tail_ids);
   }
 
   at::Tensor on_device(const std::vector<int64_t>& values) const {
@@ -119,22 +143,29 @@ struct CandidateScorer::Plan {
     return loss(hidden, objective);
   }
 
-  /// [S, V] with respect to a one-hot encoding of `ids`, whose keys and values are stored on the way.
-  at::Tensor gradient(const std::vector<int64_t>& ids, const TargetObjective& objective) {
-    const PassGuard guard(/*gradients=*/true);
+  /// From the ids in `gradient_slot`, whose keys and values it stores. Reads and writes memory of the session alone and
+  /// does not wait for the device, so that it can be captured; the prompt fixes its shapes.
+  GradientPass pass_of_gradient(const TargetObjective& objective) {
     const int64_t rows = slot + tail_length();
     const at::Tensor& embedding = model->weights().embedding;
-    const at::Tensor x = embedding.index_select(0, on_device(ids)).requires_grad_(true);
-    const at::Tensor tail = embedding.index_select(0, on_device(tail_ids));
+    const at::Tensor x = embedding.index_select(0, gradient_slot).requires_grad_(true);
+    const at::Tensor tail = embedding.index_select(0, gradient_tail);
     const at::Tensor positions = at::arange(before, before + rows, target_ids.options());
     SequenceAttention attention(config, &prefix, /*batch=*/1, /*cached=*/before, /*store=*/slot);
     const at::Tensor hidden = decode(*model, place(*model, at::cat({x, tail}), positions), rotary_rows(before, rows),
                                      attention, /*workspace=*/nullptr)
                                   .narrow(0, rows - target, target);
+    return {hidden.detach(), torch::autograd::grad({loss(hidden, objective).loss}, {x})[0]};
+  }
+
+  /// [S, V] with respect to a one-hot encoding of `ids`, whose keys and values are stored on the way.
+  at::Tensor gradient(const std::vector<int64_t>& ids, const TargetObjective& objective) {
+    const PassGuard guard(/*gradients=*/true);
+    gradient_slot.copy_(at::tensor(ids, at::kLong));
+    const auto [hidden, of_slot] = captured_gradient.run(objective, [&] { return pass_of_gradient(objective); });
     check_hidden_finite(hidden);
-    const at::Tensor of_x = torch::autograd::grad({loss(hidden, objective).loss}, {x})[0];
     const at::NoGradGuard no_grad;
-    return at::mm(of_x, embedding.t()).to(at::kCPU, at::kFloat);
+    return at::mm(of_slot, model->weights().embedding.t()).to(at::kCPU, at::kFloat);
   }
 
   /// The slot that rank 0 gives, once checked.
@@ -159,6 +190,8 @@ struct CandidateScorer::Plan {
   KvCache prefix;             // of `before` and of the base
   std::vector<int64_t> base;  // empty while the slot part of `prefix` is not valid
   Workspace workspace;
+  at::Tensor gradient_slot, gradient_tail;  // ids [S] of the gradient's slot, and of what follows it
+  CapturedPass<GradientPass, TargetObjective> captured_gradient{gradient_recorder(*model)};
   MemoryBaseline memory{model->device()};
 };
 

@@ -19,6 +19,8 @@ struct TargetObjective {
   Kind kind = Kind::kCrossEntropy;
   double mellowmax_alpha = 1.0;  ///< above 0
   double cw_margin = 1e-3;       ///< at least 0
+
+  bool operator==(const TargetObjective&) const = default;
 };
 
 struct TargetLoss {
