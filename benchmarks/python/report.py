@@ -19,6 +19,11 @@ def command() -> str:
     return " ".join(["./dev", "bench", Path(sys.argv[0]).stem, *sys.argv[1:]])
 
 
+def script_command() -> str:
+    """The same for a script of its own, which `./dev bench --device` runs."""
+    return " ".join(["python3", f"benchmarks/python/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
 def machine() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -40,9 +45,10 @@ def machine_line(report: dict[str, Any]) -> str:
     )
 
 
-def write(folder: Path, name: str, report: dict[str, Any], table: str) -> None:
-    """``name.json`` with all numbers and ``name.md`` for people."""
+def write(folder: Path, name: str, report: dict[str, Any], table: str, *, show: bool = True) -> None:
+    """``name.json`` with all numbers and ``name.md`` for people, which is also printed unless ``show`` is false."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (folder / f"{name}.md").write_text(table, encoding="utf-8")
-    print(table)
+    if show:
+        print(table)

@@ -73,9 +73,7 @@ def test_step_equals_nanogcg(folder: Path, module: PlainLlama) -> None:
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     special = tuple(tokenizer.token_to_id(token) for token in ("<|im_start|>", "<|im_end|>", "<|endoftext|>"))
-    step = RestatedStep(
-        module, prompt, tokenizer, search_width=4000, topk=20, batch_size=4, special_ids=special
-    )
+    step = RestatedStep(module, prompt, tokenizer, search_width=4000, topk=20, batch_size=4, special_ids=special)
     torch.testing.assert_close(step.losses(candidates), peer["losses"], rtol=1e-5, atol=1e-5)
     gradient = step.token_gradient(prompt.slot)
     torch.testing.assert_close(gradient, peer["token_gradient"], rtol=1e-4, atol=1e-6)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from plain_llama import PlainLlama
 from torch import Tensor
 from torch.nn import functional
+
+from plain_llama import PlainLlama
 
 _OUT_OF_MEMORY = ("CUDA out of memory.", "DefaultCPUAllocator: can't allocate memory")
 
