@@ -16,7 +16,9 @@ import gc
 import importlib.util
 import itertools
 import statistics
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,9 +63,14 @@ def main() -> None:
         if deadline.left <= 0:
             comparison.report["left_out"].append(part.__name__)
             continue
-        part()
+        try:
+            part()
+        except Exception as error:  # the other parts are worth their time without it
+            traceback.print_exc()
+            comparison.report["errors"].append(f"{part.__name__}: {type(error).__name__}: {error}")
         write(arguments.out, name, comparison.report, table(comparison.report), show=False)
     write(arguments.out, name, comparison.report, table(comparison.report))
+    sys.exit("\n".join(comparison.report["errors"]) or None)
 
 
 class Comparison:
@@ -89,6 +96,7 @@ class Comparison:
             + ("with" if self.peer(None).filters else "without")
             + " its re-tokenisation filter",
             "left_out": [],
+            "errors": [],
         }
 
     def check(self) -> None:
@@ -98,7 +106,7 @@ class Comparison:
         difference = float((ours - theirs).abs().max())
         self.report["largest_loss_difference"] = difference
         if not difference <= LOSS_TOLERANCE:
-            raise SystemExit(f"titer and the re-stated nanoGCG disagree: losses differ by {difference} nats")
+            raise AssertionError(f"titer and the re-stated nanoGCG disagree: losses differ by {difference} nats")
 
     def rounds(self) -> None:
         """Whole steps, in turn."""
@@ -292,6 +300,7 @@ def table(report: dict[str, Any]) -> str:
             f"Memory beyond the model, MB: titer {peak['titer']:.0f}, peer {peak['peer_batch_all']:.0f} (all at once), "
             f"{peak['peer_batch_64']:.0f} (64).",
         ]
+    lines += ["", *(f"FAILED: {error.splitlines()[0]}" for error in report["errors"])] if report["errors"] else []
     if report["left_out"]:
         lines += ["", f"Left out for want of time: {', '.join(report['left_out'])}."]
     return "\n".join(lines) + "\n"
