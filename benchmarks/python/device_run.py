@@ -180,7 +180,7 @@ class DeviceRun:
     def steps(self, shape: str, seconds: float) -> str:
         options = ["--shape", shape]
         if self.arguments.small:
-            options += ["--rounds", "1", "--steps", "2", "--search-width", "16"]
+            options += ["--rounds", "1", "--steps", "2", "--search-width", "16", "--restated"]
         return self._measure("device_steps.py", f"gcg_step_{shape}_{self.arguments.device}", options, seconds)
 
     def _measure(self, script: str, name: str, options: list[str], seconds: float) -> str:

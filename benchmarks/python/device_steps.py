@@ -1,17 +1,20 @@
-"""Times GCG steps on a device at the shape of a known llama with random weights, against nanoGCG's step re-stated.
+"""Times GCG steps on a device at the shape of a known llama with random weights, against nanoGCG.
 
     python3 benchmarks/python/device_steps.py --device cuda --shape 135m [--seconds 60]
 
-512 candidates, a slot of 20 and a target of 16 tokens behind 30 others, bfloat16, weights drawn on the device. Both
-sides use the same tensors and token ids and must agree on losses. A figure is the ratio of median step times within one
-round, the peer at its better batch size (all candidates, or 64); printed are the median and the range over rounds. The
-parts follow: the gradient, and scoring beside its matrix products alone, back to back. Written to
-benchmarks/results/gcg_step_<shape>_<device>.json and .md after every part; what time did not allow is named there.
+512 candidates, a slot of 20 and a target of 16 tokens behind 30 others, bfloat16, weights drawn on the device. The peer
+is nanoGCG 0.3.0 itself where it is installed, in ~/.cache/titer/peers, and otherwise its step re-stated in plain
+PyTorch; the results say which. Both sides use the same weights and token ids and must agree on losses. A figure is the
+ratio of median step times within one round, the peer at its better batch size (all candidates, or 64); printed are the
+median and the range over rounds. The parts follow: the gradient, and scoring beside its matrix products alone, back to
+back. Written to benchmarks/results/gcg_step_<shape>_<device>.json and .md after every part; what time did not allow is
+named there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib.util
 import itertools
@@ -28,6 +31,7 @@ import torch
 import titer
 from device_clock import Deadline, device_facts, interleaved, spread, synchronize
 from invented_tokenizer import SPECIAL_TOKENS, invented_tokenizer, words
+from peers.nanogcg_installed import InstalledNanoGcg, is_installed
 from peers.nanogcg_restated import PromptIds, RestatedStep
 from plain_llama import LlamaConfig, PlainLlama, random_llama
 from products import Products, exchanged, products
@@ -53,11 +57,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=6, help="counted steps of titer per round; the peer takes half")
     parser.add_argument("--search-width", type=int, default=512)
+    parser.add_argument("--restated", action="store_true", help="not against nanoGCG itself where that is installed")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
     deadline = Deadline(arguments.seconds)
-    comparison = Comparison(arguments, deadline)
+    with contextlib.ExitStack() as stack:
+        run(Comparison(arguments, deadline, stack), arguments, deadline)
+
+
+def run(comparison: Comparison, arguments: argparse.Namespace, deadline: Deadline) -> None:
     name = f"gcg_step_{arguments.shape}_{arguments.device}"
     for part in (comparison.check, comparison.rounds, comparison.gradient, comparison.scoring):
         if deadline.left <= 0:
@@ -76,7 +85,7 @@ def main() -> None:
 class Comparison:
     """One model on a device, opened by both sides."""
 
-    def __init__(self, arguments: argparse.Namespace, deadline: Deadline) -> None:
+    def __init__(self, arguments: argparse.Namespace, deadline: Deadline, stack: contextlib.ExitStack) -> None:
         self.arguments, self.deadline, self.device = arguments, deadline, arguments.device
         config = SHAPES[arguments.shape]
         text = invented_tokenizer(config.vocab_size)
@@ -86,15 +95,21 @@ class Comparison:
         self.prompt = example_prompt(self.model)
         self.candidates = exchanged(self.prompt.slot_ids, config.vocab_size, arguments.search_width)
         self.peer = restated(self.module, self.prompt, text, arguments.search_width)
+        self.installed: InstalledNanoGcg | None = None
+        if is_installed() and not arguments.restated:
+            self.installed = stack.enter_context(
+                InstalledNanoGcg(self.module, text, device=self.device, search_width=arguments.search_width)
+            )
+        restatement = "nanoGCG 0.3.0's step re-stated in plain PyTorch, " + (
+            "with its re-tokenisation filter" if self.peer(None).filters else "without its re-tokenisation filter"
+        )
         self.report: dict[str, Any] = {
             "machine": machine() | device_facts(self.device),
             "command": script_command(),
             "shape": arguments.shape,
             "search_width": arguments.search_width,
             "weight_bytes": self.model.weight_bytes,
-            "peer": "nanoGCG 0.3.0's step re-stated in plain PyTorch, "
-            + ("with" if self.peer(None).filters else "without")
-            + " its re-tokenisation filter",
+            "peer": f"nanoGCG 0.3.0; for the parts, {restatement}" if self.installed else restatement,
             "left_out": [],
             "errors": [],
         }
@@ -146,6 +161,8 @@ class Comparison:
         }
 
     def peer_steps(self, batch: int | None, deadline: Deadline) -> dict[str, Any]:
+        if self.installed is not None:
+            return self._installed_steps(self.installed, batch)
         seconds: list[float] = []
         candidates: list[int] = []
         with PeakMemory(self.device) as memory:
@@ -163,6 +180,20 @@ class Comparison:
             "uncounted_seconds": seconds[:1],
             "candidates": candidates,
             "peak_bytes_beyond_model": memory.bytes,
+        }
+
+    def _installed_steps(self, peer: InstalledNanoGcg, batch: int | None) -> dict[str, Any]:
+        text, target, initial = example_texts()
+        steps = 1 + max(2, self.arguments.steps // 2)
+        run = peer.steps(text.format(slot="{optim_str}"), target, initial, num_steps=steps, batch_size=batch)
+        if run["slot_ids"] != self.prompt.slot_ids or run["before_ids"] != self.prompt.before_ids:
+            raise AssertionError("nanoGCG and titer read different token ids")
+        seconds = [step["seconds"] for step in run["steps"]]
+        return {
+            "seconds": seconds[1:],
+            "uncounted_seconds": seconds[:1],
+            "candidates": [step["candidates"] for step in run["steps"]],
+            "peak_bytes_beyond_model": run["peak_bytes_beyond_model"],
         }
 
     def gradient(self) -> None:
@@ -222,13 +253,18 @@ class PeakMemory:
             self.bytes = torch.cuda.max_memory_allocated(self._device) - self._held
 
 
-def example_prompt(model: titer.Model) -> titer.Prompt:
-    """A text of invented words, each a token of its own."""
+def example_texts() -> tuple[str, str, str]:
+    """Text with `{slot}` in it, target and initial slot, of invented words that are a token each."""
     every = iter(words(BEFORE + SLOT + AFTER + TARGET))
     before, slot, after, target = (
         "".join(f" {next(every)}" for _ in range(count)) for count in (BEFORE, SLOT, AFTER, TARGET)
     )
-    prompt = titer.Prompt.from_text(model, f"{before}{{slot}}{after}", target, initial=slot)
+    return f"{before}{{slot}}{after}", target, slot
+
+
+def example_prompt(model: titer.Model) -> titer.Prompt:
+    text, target, slot = example_texts()
+    prompt = titer.Prompt.from_text(model, text, target, initial=slot)
     lengths = [len(ids) for ids in (prompt.before_ids, prompt.slot_ids, prompt.after_ids, prompt.target_ids)]
     assert lengths == [BEFORE, SLOT, AFTER, TARGET], lengths
     return prompt

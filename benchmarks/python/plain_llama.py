@@ -47,16 +47,16 @@ class PlainLlama(nn.Module):
         self.config = config
         self.model = _Decoder(config)
         if not config.tie_word_embeddings:
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.lm_head = _Linear(config.hidden_size, config.vocab_size)
 
     def embed(self, ids: Tensor) -> Tensor:
-        return self.model.embed_tokens(ids)
+        return functional.embedding(ids, self.model.embed_tokens.weight)
 
     def forward(self, x: Tensor, past: Cache | None = None) -> tuple[Tensor, Cache]:
         """Logits `[B, L, V]` of all L rows of `x` `[B, L, d]` behind `past`, and the cache with them in it."""
         hidden, cache = self.model(x, past)
         head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
-        return functional.linear(hidden, head.weight), cache
+        return head(hidden), cache
 
 
 def random_llama(config: LlamaConfig, *, device: str, dtype: torch.dtype, seed: int = 0) -> PlainLlama:
@@ -77,7 +77,7 @@ class _Decoder(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = _Linear(config.hidden_size, config.vocab_size)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = _Norm(config)
 
@@ -122,10 +122,10 @@ class _Attention(nn.Module):
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.group = config.num_attention_heads // config.num_key_value_heads
         width = config.num_key_value_heads * self.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, width, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, width, bias=False)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.q_proj = _Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = _Linear(config.hidden_size, width)
+        self.v_proj = _Linear(config.hidden_size, width)
+        self.o_proj = _Linear(config.hidden_size, config.hidden_size)
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
@@ -146,13 +146,24 @@ class _Attention(nn.Module):
 class _Mlp(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = _Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = _Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = _Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
         return out
+
+
+class _Linear(nn.Module):
+    """A matrix `[columns, rows]` without the values that torch would draw for it."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(columns, rows))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight)
 
 
 class _Norm(nn.Module):

@@ -60,6 +60,21 @@ def test_every_stage_runs_on_the_cpu(tmp_path: Path) -> None:
         assert (tmp_path / f"{table}.md").read_text() in done.stdout
 
 
+@pytest.mark.usefixtures("nanogcg_folder")
+def test_steps_are_held_against_nanogcg_itself_where_it_is_installed(tmp_path: Path) -> None:
+    script = ROOT / "benchmarks" / "python" / "device_steps.py"
+    options = ["--device", "cpu", "--shape", "small", "--rounds", "1", "--steps", "2", "--search-width", "16"]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'python'}:{script.parent}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, script, *options, "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "gcg_step_small_cpu.json").read_text())
+    assert report["peer"].startswith("nanoGCG 0.3.0; for the parts")
+    runs = report["rounds"][0]["runs"]
+    assert len(runs["peer_batch_all"]["seconds"]) == len(runs["peer_batch_64"]["seconds"]) == 2
+    assert all(0 < count <= 16 for count in runs["peer_batch_all"]["candidates"])
+
+
 def test_a_failed_stage_is_reported_and_the_next_ones_run(tmp_path: Path) -> None:
     limits = []
 

@@ -54,6 +54,7 @@ class StepRequest:
     filter_ids: bool = True
     seed: int = 0
     dtype: str = "float32"
+    device: str = "cpu"
     threads: int | None = None  # None keeps torch's choice
 
 
@@ -113,7 +114,8 @@ def run_steps(request: StepRequest) -> dict[str, Any]:
     dict
         `steps`: one entry per step with `seconds`, its parts `gradient`, `sampling`, `filter` and `scoring` in seconds,
         `candidates` scored and the best `loss`; `initial_loss`; `peak_bytes_beyond_model`: growth of the peak resident
-        memory (VmHWM) over what the loaded model and libraries hold; `strings`: the slot after each step;
+        memory (VmHWM), or on a GPU of what torch allocates, over what the loaded model and libraries hold; `strings`:
+        the slot after each step;
         `before_ids`, `after_ids`, `target_ids`, `slot_ids`: the prompt as nanoGCG tokenised it; `versions`.
     """
     with tempfile.TemporaryDirectory(prefix="titer-peer-") as scratch:

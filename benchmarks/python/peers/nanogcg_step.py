@@ -63,6 +63,7 @@ def main(request_file: str, result_file: str) -> None:
     if request["threads"] is not None:
         torch.set_num_threads(request["threads"])
     model, tokenizer = load(Path(request["folder"]), request["dtype"])
+    model = model.to(request["device"])
     config = nanogcg.gcg.GCGConfig(**{name: request[name] for name in _GCG_OPTIONS})
     attack = nanogcg.gcg.GCG(model, tokenizer, config)
 
@@ -86,10 +87,10 @@ def main(request_file: str, result_file: str) -> None:
 
     attack.init_buffer = init_buffer
 
-    resident = _resident_after_release()
+    memory = DeviceMemory() if request["device"] != "cpu" else ResidentMemory()
     result = attack.run(request["messages"], request["target"])
     clock.stop()
-    peak = _memory("VmHWM")
+    grown = memory.grown()
     hook.remove()
 
     for step, loss in zip(clock.steps, result.losses, strict=True):
@@ -99,7 +100,7 @@ def main(request_file: str, result_file: str) -> None:
         "steps": clock.steps,
         "initial_loss": initial_losses[0],
         "strings": result.strings,
-        "peak_bytes_beyond_model": peak - resident,
+        "peak_bytes_beyond_model": grown,
         "before_ids": before_ids,
         "after_ids": after_ids,
         "target_ids": target_ids,
@@ -115,12 +116,28 @@ def main(request_file: str, result_file: str) -> None:
     Path(result_file).write_text(json.dumps(content), encoding="utf-8")
 
 
-def _resident_after_release() -> int:
-    """Return the resident bytes once freed memory went back to the system, and start the peak anew from there."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM to the present size
-    return _memory("VmRSS")
+class ResidentMemory:
+    """Growth of the peak resident memory, from what is left once freed memory went back to the system."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM to the present size
+        self._before = _memory("VmRSS")
+
+    def grown(self) -> int:
+        return _memory("VmHWM") - self._before
+
+
+class DeviceMemory:
+    """Growth of what torch allocates on the GPU."""
+
+    def __init__(self) -> None:
+        torch.cuda.reset_peak_memory_stats()
+        self._before = torch.cuda.memory_allocated()
+
+    def grown(self) -> int:
+        return torch.cuda.max_memory_allocated() - self._before
 
 
 def _memory(key: str) -> int:
