@@ -6,7 +6,7 @@ Shapes are those of llamas of 135 M, 1 B and 7 B parameters in bfloat16. Inputs 
 last-level cache. Element-wise operations stand beside a copy of as many bytes, the others beside a matrix product, all
 in the same run and in turn; a figure is the median over repeats with its range. What is timed is compared with torch's
 result first. `--small` is a dry run on tiny shapes. Needs the built library, not the Python package. Written to
-benchmarks/results/kernels_<device>.json and .md after every case.
+benchmarks/results/operations_<device>.json and .md after every case.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def main() -> None:
             break
         share = Deadline(deadline.left / (len(cases) - index))
         report["results"].append(measure(case, arguments, facts["cache_bytes"], share))
-        write(arguments.out, f"kernels_{arguments.device}", report, table(report), show=False)
-    write(arguments.out, f"kernels_{arguments.device}", report, table(report))
+        write(arguments.out, f"operations_{arguments.device}", report, table(report), show=False)
+    write(arguments.out, f"operations_{arguments.device}", report, table(report))
 
 
 def measure(case: Case, arguments: argparse.Namespace, cache_bytes: int, deadline: Deadline) -> dict[str, Any]:
