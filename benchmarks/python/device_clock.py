@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import statistics
 import subprocess
 import time
@@ -30,18 +31,16 @@ def device_facts(device: str) -> dict[str, Any]:
     if device == "cpu":
         return {"device": "cpu", "cache_bytes": 0}
     properties = torch.cuda.get_device_properties(device)
-    driver = subprocess.run(
-        ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    driver = ""
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")[0]
     return {
         "device": properties.name,
         "multiprocessors": properties.multi_processor_count,
         "memory_bytes": properties.total_memory,
         "cache_bytes": properties.L2_cache_size,
-        "driver": driver.stdout.strip().split("\n")[0],
+        "driver": driver,
         "cuda": torch.version.cuda,
     }
 

@@ -199,8 +199,8 @@ class DeviceRun:
 
     def _call(self, command: list[str], seconds: float, log: Path, what: str) -> None:
         """Runs a command with its output in a log; raises with the last lines of it."""
-        path = [str(ROOT / "python"), str(SCRIPTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+        path = [str(ROOT / "python"), str(SCRIPTS), os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=output, stderr=output, process_group=0
@@ -214,8 +214,10 @@ class DeviceRun:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if code != 0:
-            tail = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-12:]
-            print("\n".join(tail), file=sys.stderr)
+            lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            errors = [line for line in lines if "error:" in line or "CMake Error" in line]
+            tail = lines[-12:]
+            print("\n".join([*errors[:12], *tail]), file=sys.stderr)  # a build's errors lie far from its end
             raise StageError(f"{what} ended with {code}: {tail[-1] if tail else 'no output'}; see {log}")
 
 

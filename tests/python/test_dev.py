@@ -111,3 +111,27 @@ def test_fuzz_takes_minutes_and_targets(checkout: Path) -> None:
     assert (done.returncode, done.stderr.count("[dev]")) == (0, 0), done.stderr
     (line,) = done.stdout.splitlines()
     assert "tokenizer_fuzzer -max_total_time=600 " in line
+
+
+def test_bench_on_a_device_needs_a_python_with_torch(checkout: Path) -> None:
+    python = checkout / "binaries" / "python3"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    environment = os.environ | {"PATH": f"{checkout / 'binaries'}:{os.environ['PATH']}"}
+    command = [checkout / "dev", "bench", "--device", "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 3 and done.stdout == ""
+    assert done.stderr == f"[dev] bench --device: {python} has no torch; put the python3 that does first in PATH\n"
+
+
+def test_bench_on_a_device_installs_nothing_and_takes_its_options_on(checkout: Path) -> None:
+    python = checkout / "binaries" / "python3"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "$PYTHONPATH $*"\n')
+    python.chmod(0o755)
+    environment = os.environ | {"PATH": f"{checkout / 'binaries'}:{os.environ['PATH']}", "PYTHONPATH": "mine"}
+    command = [checkout / "dev", "bench", "--device", "cuda", "--headers", "a b", "--minutes", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "python:benchmarks/python:mine benchmarks/python/device_run.py --device cuda --headers a b --minutes 3\n"
+    )
