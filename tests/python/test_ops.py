@@ -45,6 +45,10 @@ def _shared_prefix_attention(grad: bool) -> Arguments:
     return *(_matrix(*shape, requires_grad=grad) for shape in shapes), *lengths, None, None, 0.5, None
 
 
+def _token_gradient_topk(grad: bool) -> Arguments:
+    return _matrix(5, 16, requires_grad=grad), _matrix(40, 16), torch.arange(40) % 3 > 0, 7
+
+
 _DIFFERENTIABLE: dict[str, Callable[[bool], Arguments]] = {
     "linear_cross_entropy": _linear_cross_entropy,
     "rope": _rope,
@@ -60,8 +64,9 @@ def test_ops_are_registered_as_torch_expects(name: str, grad: bool) -> None:
     torch.library.opcheck(getattr(ops, name).default, _DIFFERENTIABLE[name](grad))
 
 
-def test_linear_without_a_derivative_is_registered_as_torch_expects() -> None:
-    torch.library.opcheck(ops.linear.default, _linear(False))
+@pytest.mark.parametrize(("name", "make"), [("linear", _linear), ("token_gradient_topk", _token_gradient_topk)])
+def test_ops_without_a_derivative_are_registered_as_torch_expects(name: str, make: Callable[[bool], Arguments]) -> None:
+    torch.library.opcheck(getattr(ops, name).default, make(False))
 
 
 @pytest.mark.parametrize("name", ["rope", "rms_norm", "gated_activation", "shared_prefix_attention", "linear"])
@@ -82,6 +87,11 @@ def test_out_variants_write_what_the_others_return(name: str) -> None:
     [
         ("rope", (_matrix(3, 8), _matrix(3, 5), _matrix(3, 5)), r"\[rope\] cos must have shape \[3, r/2\]"),
         ("rms_norm", (_matrix(3, 8), _matrix(8), 1e-5, "other"), r"\[rms_norm\] scale must be 'rounded'"),
+        (
+            "token_gradient_topk",
+            (_matrix(3, 8), _matrix(9, 8), torch.ones(9, dtype=torch.bool), 10),
+            r"\[token_gradient_topk\] k must be in \[1, 9\]",
+        ),
         ("gated_activation", (_matrix(3, 8), _matrix(3, 8), "relu"), r"\[gated_activation\] activation must be 'silu'"),
     ],
 )

@@ -14,7 +14,9 @@
 #include <numeric>
 #include <vector>
 
-#include "cpu/linear_cross_entropy_blocking.h"
+#include "cpu/linear_cross_entropy_tile.h"
+#include "cpu/linear_cross_entropy_tokens.h"
+#include "cpu/token_blocking.h"
 
 namespace titer::cpu {
 namespace {

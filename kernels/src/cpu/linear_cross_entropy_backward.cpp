@@ -10,7 +10,9 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
-#include "cpu/linear_cross_entropy_blocking.h"
+#include "cpu/linear_cross_entropy_tile.h"
+#include "cpu/linear_cross_entropy_tokens.h"
+#include "cpu/token_blocking.h"
 
 namespace titer::cpu {
 namespace {

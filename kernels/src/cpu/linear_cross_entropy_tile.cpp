@@ -1,5 +1,5 @@
 // Online softmax, softmax gradient and layout changes of a logits tile. Highway compiles the part below once per
-// instruction set, see linear_cross_entropy_tile.h for the layout.
+// instruction set, see token_tile.h for the layout.
 #include "cpu/linear_cross_entropy_tile.h"
 
 #include <limits>

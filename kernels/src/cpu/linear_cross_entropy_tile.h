@@ -1,17 +1,13 @@
 // Element-wise work on one tile of logits, vectorised with Highway for the instruction set found at run time.
-// Torch-free.
-//
-// A tile is stored transposed, [num_tokens, ld]: consecutive tokens of the vocabulary in rows, consecutive rows of
-// `hidden` in columns. A SIMD lane then belongs to one row of `hidden`, and no reduction crosses lanes. `columns` is a
-// multiple of kTileColumnAlign and at most ld. T is float or double; bfloat16 values are passed as their bits.
+// Torch-free. See token_tile.h for the layout.
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 
-namespace titer::cpu {
+#include "cpu/token_tile.h"
 
-inline constexpr int64_t kTileColumnAlign = 16;
+namespace titer::cpu {
 
 /// Integer of the width of T, so that token indices live in the same lanes as logits.
 template <typename T>

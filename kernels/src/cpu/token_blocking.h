@@ -1,19 +1,17 @@
-// How the CPU passes of linear_cross_entropy cut their work: tiles of logits, groups of rows, types of a call.
+// How the CPU operations over a vocabulary cut their work: groups of rows, types of a call. In their terms `hidden` is
+// the small matrix and `weight` the one with a row per token.
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 
 #include "cpu/block_gemm.h"
 #include "cpu/block_operands.h"
-#include "cpu/linear_cross_entropy_tile.h"
+#include "cpu/token_tile.h"
 
 namespace titer::cpu {
 
-inline constexpr int64_t kTileTokens = 128;  ///< with kTileRows: 32 KiB of float logits, inside the L1 cache
-inline constexpr int64_t kTileRows = 64;
 inline constexpr int64_t kMaxGroupBlocks = 8;  ///< blocks of kTileRows rows that share one walk over a range of tokens
 inline constexpr int64_t kMiB = int64_t{1} << 20;
 inline constexpr int64_t kGroupBytes = 1 * kMiB;  ///< packed hidden of a group: stays in L2 beside the weight's rows
@@ -47,14 +45,6 @@ int64_t max_blocks_per_group(int64_t d) {
 inline int64_t worthwhile_items(int64_t num_items, int64_t multiply_adds) {
   constexpr int64_t kWorthwhile = int64_t{1} << 20;
   return std::max<int64_t>(1, num_items * kWorthwhile / std::max<int64_t>(1, multiply_adds));
-}
-
-inline void check_tokens(const at::Tensor& tokens, const char* name, int64_t vocab_size) {
-  const int64_t* const data = tokens.const_data_ptr<int64_t>();
-  for (int64_t r = 0; r < tokens.size(0); ++r) {
-    TORCH_CHECK_INDEX(data[r] >= 0 && data[r] < vocab_size, "[linear_cross_entropy] ", name, " must be in [0, ",
-                      vocab_size, "), got ", data[r], " in row ", r);
-  }
 }
 
 }  // namespace titer::cpu
