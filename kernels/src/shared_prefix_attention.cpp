@@ -169,7 +169,7 @@ void check_shared_prefix_attention(const SharedPrefixInputs& inputs, const at::T
       old_values{prefix_v, "prefix_v"}, result{out, "out"};
   check_like(kName, result, queries);
   check_dense_rows(kName, {queries, keys, values, old_keys, old_values, result});
-  check_disjoint(kName, out, {queries, keys, values, old_keys, old_values});
+  check_disjoint(kName, result, {queries, keys, values, old_keys, old_values});
 }
 
 void check_shared_prefix_attention_backward(const at::Tensor& grad, const SharedPrefixInputs& inputs) {

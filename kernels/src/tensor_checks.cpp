@@ -6,9 +6,9 @@
 namespace titer {
 namespace {
 
-void check_not_expanded(const char* op, const at::Tensor& out) {
-  TORCH_CHECK_VALUE(at::has_internal_overlap(out) != at::MemOverlap::Yes, "[", op,
-                    "] out must not be an expanded tensor, got strides ", out.strides());
+void check_not_expanded(const char* op, const Argument& out) {
+  TORCH_CHECK_VALUE(at::has_internal_overlap(out.tensor) != at::MemOverlap::Yes, "[", op, "] ", out.name,
+                    " must not be an expanded tensor, got strides ", out.tensor.strides());
 }
 
 }  // namespace
@@ -41,19 +41,19 @@ void check_dense_rows(const char* op, std::initializer_list<Argument> arguments)
 
 void check_writable(const char* op, const at::Tensor& out, std::initializer_list<Argument> inputs) {
   if (out.is_meta()) return;
-  check_not_expanded(op, out);
+  check_not_expanded(op, {out, "out"});
   for (const Argument& x : inputs)
     TORCH_CHECK_VALUE(at::get_overlap_status(x.tensor, out) != at::MemOverlapStatus::Partial, "[", op, "] out must be ",
                       x.name, " itself or not overlap it");
 }
 
-void check_disjoint(const char* op, const at::Tensor& out, std::initializer_list<Argument> inputs) {
-  if (out.is_meta() || out.numel() == 0) return;
+void check_disjoint(const char* op, const Argument& out, std::initializer_list<Argument> inputs) {
+  if (out.tensor.is_meta() || out.tensor.numel() == 0) return;
   check_not_expanded(op, out);
   for (const Argument& x : inputs) {
-    const at::MemOverlapStatus status = at::get_overlap_status(x.tensor, out);
-    TORCH_CHECK_VALUE(status != at::MemOverlapStatus::Partial && status != at::MemOverlapStatus::Full, "[", op,
-                      "] out must not overlap ", x.name);
+    const at::MemOverlapStatus status = at::get_overlap_status(x.tensor, out.tensor);
+    TORCH_CHECK_VALUE(status != at::MemOverlapStatus::Partial && status != at::MemOverlapStatus::Full, "[", op, "] ",
+                      out.name, " must not overlap ", x.name);
   }
 }
 

@@ -27,6 +27,6 @@ void check_dense_rows(const char* op, std::initializer_list<Argument> arguments)
 /// `out` is no expanded tensor, and is an input itself or does not overlap it.
 void check_writable(const char* op, const at::Tensor& out, std::initializer_list<Argument> inputs);
 /// `out` is no expanded tensor and overlaps no input.
-void check_disjoint(const char* op, const at::Tensor& out, std::initializer_list<Argument> inputs);
+void check_disjoint(const char* op, const Argument& out, std::initializer_list<Argument> inputs);
 
 }  // namespace titer

@@ -10,7 +10,7 @@ Examples
 >>> titer.ops.rms_norm(x, weight, 0.0, "wide")
 tensor([[0.8485, 1.1314]])
 >>> sorted(titer.ops.__all__)[:2]
-['gated_activation', 'linear']
+['batched_lora', 'gated_activation']
 """
 
 from __future__ import annotations
@@ -23,17 +23,21 @@ from titer import _titer as _titer  # registers them
 # isort: on
 
 __all__ = [
+    "batched_lora",
     "gated_activation",
     "linear",
     "linear_cross_entropy",
     "rms_norm",
     "rope",
     "shared_prefix_attention",
+    "token_gradient_topk",
 ]
 
+batched_lora = torch.ops.titer.batched_lora
 gated_activation = torch.ops.titer.gated_activation
 linear = torch.ops.titer.linear
 linear_cross_entropy = torch.ops.titer.linear_cross_entropy
 rms_norm = torch.ops.titer.rms_norm
 rope = torch.ops.titer.rope
 shared_prefix_attention = torch.ops.titer.shared_prefix_attention
+token_gradient_topk = torch.ops.titer.token_gradient_topk

@@ -49,12 +49,24 @@ def _token_gradient_topk(grad: bool) -> Arguments:
     return _matrix(5, 16, requires_grad=grad), _matrix(40, 16), torch.arange(40) % 3 > 0, 7
 
 
+def _batched_lora(grad: bool) -> Arguments:
+    factors = (_matrix(2, 3, 8, requires_grad=grad), _matrix(2, 10, 3, requires_grad=grad))
+    return (
+        _matrix(6, 10, requires_grad=grad),
+        _matrix(6, 8, requires_grad=grad),
+        *factors,
+        torch.tensor([4, 2]),
+        [2.0, 1.0],
+    )
+
+
 _DIFFERENTIABLE: dict[str, Callable[[bool], Arguments]] = {
     "linear_cross_entropy": _linear_cross_entropy,
     "rope": _rope,
     "rms_norm": _rms_norm,
     "gated_activation": _gated_activation,
     "shared_prefix_attention": _shared_prefix_attention,
+    "batched_lora": _batched_lora,
 }
 
 
@@ -82,9 +94,22 @@ def test_out_variants_write_what_the_others_return(name: str) -> None:
     )
 
 
+def test_batched_lora_in_place_writes_what_the_other_returns() -> None:
+    arguments = _batched_lora(False)
+    torch.library.opcheck(ops.batched_lora_.default, arguments)
+    expected = ops.batched_lora(*arguments)
+    assert ops.batched_lora_(*arguments).data_ptr() == arguments[0].data_ptr()
+    assert torch.equal(arguments[0], expected)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
+        (
+            "batched_lora",
+            (_matrix(3, 8), _matrix(3, 6), _matrix(2, 4, 6), _matrix(2, 8, 4), torch.tensor([1, 1]), [1.0, 1.0]),
+            r"\[batched_lora\] rows must add up to the rows of x, 3, got 2",
+        ),
         ("rope", (_matrix(3, 8), _matrix(3, 5), _matrix(3, 5)), r"\[rope\] cos must have shape \[3, r/2\]"),
         ("rms_norm", (_matrix(3, 8), _matrix(8), 1e-5, "other"), r"\[rms_norm\] scale must be 'rounded'"),
         (

@@ -4,6 +4,7 @@
 
 #include <c10/util/BFloat16.h>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace titer::cpu {
@@ -30,5 +31,12 @@ class BlockGemmScope {
   BlockGemmScope(const BlockGemmScope&) = delete;
   BlockGemmScope& operator=(const BlockGemmScope&) = delete;
 };
+
+/// Smallest share of `num_items` equal work items that is worth another thread; products of fewer than a million
+/// multiply-adds are done before a second thread has woken up.
+inline int64_t worthwhile_items(int64_t num_items, int64_t multiply_adds) {
+  constexpr int64_t kWorthwhile = int64_t{1} << 20;
+  return std::max<int64_t>(1, num_items * kWorthwhile / std::max<int64_t>(1, multiply_adds));
+}
 
 }  // namespace titer::cpu

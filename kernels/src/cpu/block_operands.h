@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "cpu/block_gemm.h"
+
 namespace titer::cpu {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -25,6 +27,26 @@ struct BlockTypes {
   using Operand = OperandT;
   using Sum = SumT;
 };
+
+/// Calls function with the BlockTypes for elements of this dtype.
+///
+/// @param is_even  are inner dimensions, and the distances of rows that are read in place, even? oneDNN's bfloat16
+/// kernels
+///                 read them in pairs and crash on an odd one.
+template <typename Function>
+void dispatch_block_types(at::ScalarType dtype, bool is_even, const Function& function) {
+  switch (dtype) {
+    case at::kFloat:
+      return function(BlockTypes<float, float, float>());
+    case at::kDouble:
+      return function(BlockTypes<double, double, double>());
+    case at::kHalf:
+      return function(BlockTypes<c10::Half, float, float>());
+    default:
+      if (is_even && has_bfloat16_block_gemm()) return function(BlockTypes<c10::BFloat16, c10::BFloat16, float>());
+      return function(BlockTypes<c10::BFloat16, float, float>());
+  }
+}
 
 template <typename T>
 inline constexpr bool is_paired = std::is_same_v<T, c10::BFloat16>;  ///< right operands interleave pairs of rows
@@ -46,19 +68,16 @@ inline bool is_packable(const at::Tensor& x, int64_t row_dim) {
 template <typename Element, typename Operand>
 void pack_rows(const Element* rows, int64_t row_stride, int64_t num_rows, int64_t n, Operand* out) {
   if constexpr (is_paired<Operand>) {
-    for (int64_t r = 0; r < num_rows; r += 2, out += 2 * n) {
-      const Element* const first = rows + r * row_stride;
-      const Element* const second = first + row_stride;
+    // As words of two numbers, the first in the lower half, compilers use vectors for it.
+    const auto bits = [&](int64_t r) { return reinterpret_cast<const uint16_t*>(rows + r * row_stride); };
+    uint32_t* __restrict pairs = reinterpret_cast<uint32_t*>(out);
+    for (int64_t r = 0; r < num_rows; r += 2, pairs += n) {
+      const uint16_t* const __restrict first = bits(r);
       if (r + 1 < num_rows) {
-        for (int64_t j = 0; j < n; ++j) {
-          out[2 * j] = first[j];
-          out[2 * j + 1] = second[j];
-        }
+        const uint16_t* const __restrict second = bits(r + 1);
+        for (int64_t j = 0; j < n; ++j) pairs[j] = first[j] | static_cast<uint32_t>(second[j]) << 16;
       } else {
-        for (int64_t j = 0; j < n; ++j) {
-          out[2 * j] = first[j];
-          out[2 * j + 1] = Operand(0);
-        }
+        for (int64_t j = 0; j < n; ++j) pairs[j] = first[j];
       }
     }
   } else {

@@ -19,32 +19,14 @@ inline constexpr int64_t kGroupBytes = 1 * kMiB;  ///< packed hidden of a group:
 /// Calls function with the BlockTypes for these tensors.
 template <typename Function>
 void dispatch_block_types(const at::Tensor& hidden, const at::Tensor& weight, const Function& function) {
-  // oneDNN's bfloat16 kernels read the inner dimension in pairs and crash on an odd one.
-  const bool even = hidden.size(1) % 2 == 0 && weight.stride(0) % 2 == 0;
-  switch (hidden.scalar_type()) {
-    case at::kFloat:
-      return function(BlockTypes<float, float, float>());
-    case at::kDouble:
-      return function(BlockTypes<double, double, double>());
-    case at::kHalf:
-      return function(BlockTypes<c10::Half, float, float>());
-    default:
-      if (even && has_bfloat16_block_gemm()) return function(BlockTypes<c10::BFloat16, c10::BFloat16, float>());
-      return function(BlockTypes<c10::BFloat16, float, float>());
-  }
+  const bool is_even = hidden.size(1) % 2 == 0 && weight.stride(0) % 2 == 0;
+  dispatch_block_types(hidden.scalar_type(), is_even, function);
 }
 
 template <typename Types>
 int64_t max_blocks_per_group(int64_t d) {
   const int64_t block_bytes = kTileRows * d * static_cast<int64_t>(sizeof(typename Types::Operand));
   return std::clamp<int64_t>(kGroupBytes / block_bytes, 1, kMaxGroupBlocks);
-}
-
-/// Smallest share of `num_items` equal work items that is worth another thread; products of fewer than a million
-/// multiply-adds are done before a second thread has woken up.
-inline int64_t worthwhile_items(int64_t num_items, int64_t multiply_adds) {
-  constexpr int64_t kWorthwhile = int64_t{1} << 20;
-  return std::max<int64_t>(1, num_items * kWorthwhile / std::max<int64_t>(1, multiply_adds));
 }
 
 }  // namespace titer::cpu

@@ -31,7 +31,7 @@ struct TokenGradientTopk {
 /// @param allowed    [V] bool
 /// @param k          in [1, V]
 /// @throws c10::ValueError, c10::TypeError with a message that starts with [token_gradient_topk]. Also
-///         `torch.ops.titer.token_gradient_topk`
+///         `titer.ops.token_gradient_topk`
 TITER_EXPORT TokenGradientTopk token_gradient_topk(const at::Tensor& gradient, const at::Tensor& embedding,
                                                    const at::Tensor& allowed, int64_t k);
 
