@@ -70,8 +70,8 @@ void check_linear(const LinearInputs& inputs, const at::Tensor& out) {
   if (residual) check_part({*residual, "residual"}, x, {x.size(0), weight.size(0)});
   check_part({out, "out"}, x, {x.size(0), weight.size(0)});
   check_dense_rows(kName, {{x, "x"}, {out, "out"}});
-  check_disjoint(kName, out, {{x, "x"}, {weight, "weight"}});
-  if (bias) check_disjoint(kName, out, {{*bias, "bias"}});
+  check_disjoint(kName, {out, "out"}, {{x, "x"}, {weight, "weight"}});
+  if (bias) check_disjoint(kName, {out, "out"}, {{*bias, "bias"}});
   if (residual) {
     check_dense_rows(kName, {{*residual, "residual"}});
     check_writable(kName, out, {{*residual, "residual"}});
