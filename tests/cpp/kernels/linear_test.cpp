@@ -56,7 +56,11 @@ void expect_values_equal_reference(const LinearCase& c, at::Device device, bool 
     EXPECT_LE(error_of(t.out, inputs, rounds_once && dtype == at::kBFloat16), 1) << dtype;
     const at::Tensor fresh = ops::linear(inputs.x, inputs.weight, inputs.bias, inputs.residual);
     EXPECT_TRUE(fresh.is_contiguous());
-    EXPECT_TRUE(at::equal(fresh, t.out)) << dtype;
+    // On a GPU the library may choose another way for another layout of the output.
+    if (device.is_cpu()) {
+      EXPECT_TRUE(at::equal(fresh, t.out)) << dtype;
+    }
+    EXPECT_LE(error_of(fresh, inputs, rounds_once && dtype == at::kBFloat16), 1) << dtype;
   }
 }
 

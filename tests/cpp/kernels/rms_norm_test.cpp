@@ -67,7 +67,7 @@ void expect_values_equal_reference(const RmsNormCase& c, at::Device device) {
       if (device.is_cpu()) {
         EXPECT_TRUE(at::equal(fresh, inputs.out));
       }
-      EXPECT_LE(error_of(fresh, x, inputs.weight, scale), 1) << dtype;
+      EXPECT_LE(error_of(fresh, x, inputs.weight, scale, residual), 1) << dtype;
     }
   }
 }
