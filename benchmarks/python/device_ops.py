@@ -109,6 +109,8 @@ def all_cases(device: str, small: bool) -> Iterator[Case]:
             yield linear_cross_entropy(name, rows, d, vocab, device)
         yield linear_cross_entropy(name, 16, d, vocab, device, gradient=True)
         yield shared_prefix_attention(name, 4 if small else 32, kv_heads, heads // kv_heads, head_dim, device)
+        yield token_gradient_topk(name, d, vocab, device)
+        yield batched_lora(name, 16 if small else 512, d, f, device)
 
 
 def random(*shape: int, device: str, scale: float = 1.0) -> Tensor:
@@ -245,6 +247,54 @@ def shared_prefix_attention(name: str, count: int, kv_heads: int, group: int, he
     return Case(
         "shared_prefix_attention", f"{name} {count} x [{own}, {kv_heads * group}, {head_dim}]", held, work, "FLOP", make
     )
+
+
+def token_gradient_topk(name: str, d: int, vocab: int, device: str) -> Case:
+    """The 256 best tokens of 20 positions; torch forms all scores."""
+    positions, k = 20, min(256, vocab // 4)
+
+    def make(sets: int) -> dict[str, Callable[[int], Tensor]]:
+        gradient = random(positions, d, device=device)
+        embedding = [random(vocab, d, device=device) for _ in range(sets)]
+        allowed = torch.rand(vocab, device=device) < 0.7
+
+        def composed(i: int) -> Tensor:
+            scores = torch.mm(gradient, embedding[i].t()).float().masked_fill_(~allowed, torch.inf)
+            return scores.topk(k, largest=False).values
+
+        return {
+            "titer": lambda i: torch.ops.titer.token_gradient_topk(gradient, embedding[i], allowed, k)[1],
+            "torch": composed,
+            "ceiling": lambda i: torch.mm(gradient, embedding[i].t()),
+        }
+
+    work = 2.0 * positions * d * vocab
+    return Case("token_gradient_topk", f"{name} [{vocab}, {d}]", vocab * d * DTYPE.itemsize, work, "FLOP", make)
+
+
+def batched_lora(name: str, rows: int, d: int, width: int, device: str) -> Case:
+    """Rank 16 adapters of 8 runs with `rows` rows each; torch batches the runs in products of float32."""
+    runs, rank = 8, 16
+
+    def make(sets: int) -> dict[str, Callable[[int], Tensor]]:
+        x = [random(runs * rows, d, device=device) for _ in range(sets)]
+        base = [random(runs * rows, width, device=device) for _ in range(sets)]
+        a = torch.randn(runs, rank, d, device=device) * d**-0.5
+        b = torch.randn(runs, width, rank, device=device)
+        counts, scale = torch.full((runs,), rows), [2.0] * runs
+
+        def composed(i: int) -> Tensor:
+            low = torch.bmm(x[i].view(runs, rows, d).float(), a.transpose(1, 2))
+            return (base[i].float() + 2.0 * torch.bmm(low, b.transpose(1, 2)).flatten(0, 1)).to(DTYPE)
+
+        return {
+            "titer": lambda i: torch.ops.titer.batched_lora(base[i], x[i], a, b, counts, scale),
+            "torch": composed,
+        }
+
+    work = 2.0 * runs * rows * rank * (d + width)
+    held = runs * rows * (d + 2 * width) * DTYPE.itemsize
+    return Case("batched_lora", f"{name} {runs} x [{rows}, {d}] to {width}", held, work, "FLOP", make)
 
 
 def table(report: dict[str, Any]) -> str:

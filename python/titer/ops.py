@@ -10,7 +10,7 @@ Examples
 >>> titer.ops.rms_norm(x, weight, 0.0, "wide")
 tensor([[0.8485, 1.1314]])
 >>> sorted(titer.ops.__all__)[:2]
-['batched_lora', 'gated_activation']
+['batched_lora', 'batched_lora_']
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from titer import _titer as _titer  # registers them
 
 __all__ = [
     "batched_lora",
+    "batched_lora_",
     "gated_activation",
     "linear",
     "linear_cross_entropy",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 batched_lora = torch.ops.titer.batched_lora
+batched_lora_ = torch.ops.titer.batched_lora_
 gated_activation = torch.ops.titer.gated_activation
 linear = torch.ops.titer.linear
 linear_cross_entropy = torch.ops.titer.linear_cross_entropy

@@ -36,7 +36,7 @@ TITER_EXPORT at::Tensor batched_lora(const at::Tensor& base, const at::Tensor& x
 /// allocation and a pass over memory. base is no expanded tensor, has contiguous rows, at any distance, and overlaps no
 /// other argument.
 ///
-/// @return  base. Also `torch.ops.titer.batched_lora_`
+/// @return  base. Also `titer.ops.batched_lora_`
 TITER_EXPORT at::Tensor batched_lora_(const at::Tensor& base, const at::Tensor& x, const LoraBank& bank);
 
 }  // namespace titer::ops
