@@ -47,7 +47,7 @@ def test_every_stage_runs_on_the_cpu(tmp_path: Path) -> None:
     tests = re.fullmatch(r"(\d+) tests passed on cpu", stages[0]["result"])
     assert tests is not None and int(tests[1]) > 10
     operations = json.loads((tmp_path / "operations_cpu.json").read_text())["results"]
-    assert len(operations) == 7
+    assert len(operations) == 9
     for operation in operations:
         assert "error" not in operation, operation
         assert operation["difference"] < 0.02
