@@ -9,9 +9,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 #include "attention.h"
 #include "candidate_blocks.h"
@@ -213,6 +215,18 @@ void require_same_on_all_ranks(const CausalLM& model, const Prompt& prompt, cons
   });
 }
 
+/// Checked there. Ranks that share a run are built alike, as their collective calls already ask of them.
+TargetObjective objective_of_rank_0(const Shard& shard, const TargetObjective& objective) {
+  static_assert(std::is_trivially_copyable_v<TargetObjective>);
+  const std::string bytes = from_rank_0(shard, [&] {
+    check_objective(objective);
+    return std::string(reinterpret_cast<const char*>(&objective), sizeof(objective));
+  });
+  TargetObjective out;
+  std::memcpy(&out, bytes.data(), sizeof(out));
+  return out;
+}
+
 }  // namespace
 
 CandidateScorer::CandidateScorer(std::shared_ptr<const CausalLM> model, Prompt prompt, const SessionOptions& options)
@@ -243,13 +257,13 @@ void CandidateScorer::rebase(const at::Tensor& slot_ids) {
   plan.base = base;
 }
 
-CandidateScores CandidateScorer::score(const at::Tensor& candidates, const TargetObjective& objective) {
+CandidateScores CandidateScorer::score(const at::Tensor& candidates, const TargetObjective& own_objective) {
   Plan& plan = *plan_;
   const Shard& shard = plan.options.shard;
   const CostMeter meter(cost_, plan.memory);
   const PassGuard guard(/*gradients=*/false);
+  const TargetObjective objective = objective_of_rank_0(shard, own_objective);
   const at::Tensor ids = ids_from_rank_0(shard, plan.slot, [&] {
-    check_objective(objective);
     const at::Tensor checked = check_candidates(plan.config, prompt(), candidates);
     TORCH_CHECK_VALUE(!plan.base.empty(), "[session] the last rebase failed; rebase before scoring");
     return checked;

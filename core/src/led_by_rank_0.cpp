@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
+#include <c10/util/ScopeExit.h>
 
 #include <exception>
 #include <map>
@@ -105,9 +106,8 @@ class LeadingSession final : public Session {
   std::invoke_result_t<Call> lead(json command, const Call& call) {
     command["session"] = id_;
     leader_.tell(std::move(command));
-    auto result = call();
-    cost_ = session_->cost();
-    return result;
+    const auto counted = c10::make_scope_exit([this] { cost_ = session_->cost(); });  // also of a call that failed
+    return call();
   }
 
   Leader& leader_;

@@ -4,6 +4,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -36,7 +37,9 @@ std::vector<at::Tensor> gather(const Shard& shard, const at::Tensor& own) {
   const at::Tensor message = at::zeros({kMessageBytes}, on_cpu(at::kByte));
   if (own) {
     const std::string text = message_of(own);
-    std::memcpy(message.mutable_data_ptr(), text.data(), std::min<size_t>(text.size(), kMessageBytes - 1));
+    size_t size = std::min<size_t>(text.size(), kMessageBytes - 1);
+    while (size < text.size() && size > 0 && (text[size] & 0xC0) == 0x80) --size;  // no character is cut in two
+    std::memcpy(message.mutable_data_ptr(), text.data(), size);
   }
   const std::vector<at::Tensor> messages = gather(shard, message);
   if (own) std::rethrow_exception(own);
@@ -63,6 +66,7 @@ void on_rank_0(const Shard& shard, const std::function<void()>& work) {
 
 std::string from_rank_0(const Shard& shard, const std::function<std::string()>& make) {
   if (shard.world == 1) return make();
+  const c10::InferenceMode off(false);  // who carries the tensors away may run outside of the caller's
   std::string content;
   std::exception_ptr failure;
   if (shard.rank == 0) {
@@ -100,6 +104,7 @@ at::Tensor ids_from_rank_0(const Shard& shard, int64_t columns, const std::funct
 }
 
 std::vector<at::Tensor> from_all_ranks(const Shard& shard, int64_t size, const std::function<void(double*)>& fill) {
+  const c10::InferenceMode off(false);
   const at::Tensor own = at::zeros({size + 1}, on_cpu(at::kDouble));
   auto* numbers = own.mutable_data_ptr<double>();
   if (shard.world == 1) {

@@ -55,10 +55,10 @@ void check_runs(const LoraInputs& inputs) {
   const at::Tensor& rows = inputs.rows;
   const int64_t runs = inputs.a.size(0);
   TORCH_CHECK_TYPE(rows.scalar_type() == at::kLong, "[batched_lora] rows must be int64, got ", rows.scalar_type());
-  TORCH_CHECK_VALUE(
-      rows.dim() == 1 && rows.size(0) == runs && (rows.is_cpu() || rows.is_meta()) && rows.is_contiguous(),
-      "[batched_lora] rows must be a contiguous vector of ", runs, " entries on the CPU, one per run of a, got shape ",
-      rows.sizes(), " on ", rows.device());
+  TORCH_CHECK_VALUE(rows.dim() == 1 && rows.size(0) == runs &&
+                        (rows.is_cpu() || (rows.is_meta() && inputs.x.is_meta())) && rows.is_contiguous(),
+                    "[batched_lora] rows must be a contiguous vector of ", runs,
+                    " entries on the CPU, one per run of a, got shape ", rows.sizes(), " on ", rows.device());
   TORCH_CHECK_VALUE(static_cast<int64_t>(inputs.scale.size()) == runs, "[batched_lora] scale must have ", runs,
                     " entries, one per run of a, got ", inputs.scale.size());
   if (rows.is_meta()) return;

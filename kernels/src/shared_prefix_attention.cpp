@@ -29,23 +29,26 @@ using BackwardSignature = SharedPrefixGrads(const at::Tensor& grad, const at::Te
 
 constexpr const char* kName = "shared_prefix_attention";
 
-void check_lengths(const at::Tensor& lengths, const char* name) {
+/// Lengths without values go with tensors without values.
+void check_lengths(const at::Tensor& lengths, const char* name, bool is_meta) {
   TORCH_CHECK_TYPE(lengths.scalar_type() == at::kLong, "[shared_prefix_attention] ", name, " must be int64, got ",
                    lengths.scalar_type());
-  TORCH_CHECK_VALUE(lengths.dim() == 1 && (lengths.is_cpu() || lengths.is_meta()) && lengths.is_contiguous(),
-                    "[shared_prefix_attention] ", name, " must be a contiguous vector on the CPU, got shape ",
-                    lengths.sizes(), " on ", lengths.device());
+  TORCH_CHECK_VALUE(
+      lengths.dim() == 1 && (lengths.is_cpu() || (is_meta && lengths.is_meta())) && lengths.is_contiguous(),
+      "[shared_prefix_attention] ", name, " must be a contiguous vector on the CPU, got shape ", lengths.sizes(),
+      " on ", lengths.device());
 }
 
 void check_layout(const SharedPrefixInputs& inputs) {
   const auto& layout = inputs.layout;
-  check_lengths(layout.rows, "rows");
-  check_lengths(layout.visible, "visible");
+  const bool is_meta = inputs.q.is_meta();
+  check_lengths(layout.rows, "rows", is_meta);
+  check_lengths(layout.visible, "visible", is_meta);
   TORCH_CHECK_VALUE(layout.rows.sizes() == layout.visible.sizes(),
                     "[shared_prefix_attention] rows and visible must have one length, got ", layout.rows.sizes(),
                     " and ", layout.visible.sizes());
   if (layout.first_row) {
-    check_lengths(*layout.first_row, "first_row");
+    check_lengths(*layout.first_row, "first_row", is_meta);
     TORCH_CHECK_VALUE(layout.first_row->sizes() == layout.rows.sizes(),
                       "[shared_prefix_attention] first_row must have the length of rows, ", layout.rows.sizes(),
                       ", got ", layout.first_row->sizes());

@@ -24,7 +24,8 @@ void check_dtype(const char* op, const Argument& x);
 void check_like(const char* op, const Argument& x, const Argument& other);
 /// Rows that are read and written in place are dense.
 void check_dense_rows(const char* op, std::initializer_list<Argument> arguments);
-/// `out` is no expanded tensor, and is an input itself or does not overlap it.
+/// `out` is no expanded tensor, and is an input itself or does not overlap it. Overlaps are found where both are dense;
+/// of views with gaps between their rows, torch cannot tell.
 void check_writable(const char* op, const at::Tensor& out, std::initializer_list<Argument> inputs);
 /// `out` is no expanded tensor and overlaps no input.
 void check_disjoint(const char* op, const Argument& out, std::initializer_list<Argument> inputs);

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from titer.cli.exit_codes import ExitCode, OtherRankFailedError, exit_code
@@ -75,8 +76,9 @@ def joined_ranks() -> Iterator[Ranks]:
         return
     from torch import distributed
 
-    signal.signal(signal.SIGINT, _interrupt_once)
-    distributed.init_process_group("gloo")
+    signal.signal(signal.SIGINT, _interrupt_once)  # for good: the command ends with this
+    # Ranks wait for one that fetches a model, or whose search rests; whether one has died is torchrun's to see.
+    distributed.init_process_group("gloo", timeout=timedelta(days=7))
     try:
         from titer import Shard
 

@@ -21,7 +21,8 @@ struct LoraBank {
 /// part is computed to the accuracy of float32 (float64 for float64) whatever the dtype of x, and rounded once, after
 /// it is added; from a number that is not finite comes one that is not finite. Gradients flow to base (unchanged), x, a
 /// and b, those of a and b in their dtype; no second derivative. On the CPU the rows and gradients of a run are bitwise
-/// what they are without the other runs, and the same for any number of threads.
+/// what they are without the other runs, and the same for any number of threads, but for float64, where torch's product
+/// decides. On CUDA torch's setting for float32 products (TF32) holds for float32 and float16.
 ///
 /// The gradient of x is the same operation once more: with a and b transposed and in each other's place, it adds to
 /// what the layer's own weight makes of the gradient of out.

@@ -26,7 +26,7 @@ struct LinearCrossEntropy {
 /// R rows, hidden size d >= 1, vocabulary 2 <= V < 2^31; R * V may pass 2^31. dtypes: float32, bfloat16, float16,
 /// float64, the same for both matrices. Logits, sums and the three floating-point outputs are float32 (float64 for
 /// float64): products of 16-bit numbers are accumulated in float32 and never rounded back. Without a gradient, CPU
-/// results are bitwise the same for any number of threads. Also `titer.ops.linear_cross_entropy`.
+/// results but those of float64 are bitwise the same for any number of threads. Also `titer.ops.linear_cross_entropy`.
 ///
 /// @param hidden  [R, d], any strides
 /// @param weight  [V, d], rows contiguous (stride 1 in d); read in place, may be the tied embedding

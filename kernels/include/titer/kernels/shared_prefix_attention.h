@@ -10,10 +10,9 @@
 namespace titer::ops {
 
 /// Continuation c has rows[c] rows of its own, packed one after the other or from first_row[c] on, at the positions
-/// visible[c], visible[c] + 1,
-/// ... behind the first visible[c] positions of the prefix. Its queries belong to its last rows and see what is not
-/// behind them: out = softmax(cap(q kᵀ scale)) v over these positions of the prefix and its own rows. N own rows and M
-/// queries in all; H = Hkv G heads, of which G queries share a key.
+/// visible[c], visible[c] + 1, ... behind the first visible[c] positions of the prefix. Its queries belong to its last
+/// rows and see what is not behind them: out = softmax(cap(q kᵀ scale)) v over these positions of the prefix and its
+/// own rows. N own rows and M queries in all; H = Hkv G heads, of which G queries share a key.
 struct SharedPrefixLayout {
   at::Tensor rows;                 ///< [C] int64 on the CPU, each at least 1
   at::Tensor visible;              ///< [C] int64 on the CPU, in [0, P]
@@ -28,7 +27,8 @@ struct SharedPrefixLayout {
 
 /// Scores and sums are float32 (float64 for float64); bfloat16 probabilities may be rounded before they meet the
 /// values. NaN and infinities reach at least what sees them. Gradients flow to q, k, v, prefix_k and prefix_v, composed
-/// of torch's products; no second derivative. CPU values do not depend on the number of threads.
+/// of torch's products; no second derivative. CPU values but float64 do not depend on the
+/// number of threads.
 ///
 /// @param q                   [M, Hkv, G, hd], last dimension contiguous; float32, bfloat16, float16 or float64
 /// @param k, v                [N, Hkv, hd], dtype of q, last dimension contiguous
