@@ -187,13 +187,6 @@ class Worker {
   bool is_first_tile_ = true;
 };
 
-/// Calls function(begin, end) for parts of `count` items of `multiply_adds` in all.
-template <typename Function>
-void parallel_items(int64_t count, int64_t multiply_adds, const Function& function) {
-  constexpr int64_t kWorthwhile = int64_t{1} << 20;  // are done before a second thread has woken up
-  at::parallel_for(0, count, std::max<int64_t>(1, count * kWorthwhile / std::max<int64_t>(1, multiply_adds)), function);
-}
-
 template <typename T>
 void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
   const std::vector<Continuation> all = continuations(inputs.layout);
@@ -206,9 +199,9 @@ void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
     pairs += c.queries * group * (c.visible + c.rows);
   }
   const int64_t multiply_adds = 2 * heads * pairs * inputs.q.size(3);
-  const auto count = static_cast<int64_t>(all.size());
   if (max_queries <= kDirectQueries) {
-    parallel_items(count * heads, multiply_adds, [&](int64_t begin, int64_t end) {
+    const int64_t count = static_cast<int64_t>(all.size()) * heads;
+    at::parallel_for(0, count, worthwhile_items(count, multiply_adds), [&](int64_t begin, int64_t end) {
       DirectAttention<T> worker(inputs, out, max_visible + max_rows);
       for (int64_t i = begin; i < end; ++i) worker.run(i % heads, all[static_cast<size_t>(i / heads)]);
     });
@@ -219,7 +212,8 @@ void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
     for (const Continuation& c : all)
       for (int64_t first = 0; first < c.queries * group; first += kItemQueries)
         items.push_back({head, &c, first, std::min(kItemQueries, c.queries * group - first)});
-  parallel_items(static_cast<int64_t>(items.size()), multiply_adds, [&](int64_t begin, int64_t end) {
+  const auto count = static_cast<int64_t>(items.size());
+  at::parallel_for(0, count, worthwhile_items(count, multiply_adds), [&](int64_t begin, int64_t end) {
     const BlockGemmScope scope;
     Worker<T> worker(inputs, out, max_visible, max_rows);
     for (int64_t i = begin; i < end; ++i) worker.run(items[static_cast<size_t>(i)]);
