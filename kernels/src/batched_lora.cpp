@@ -112,14 +112,19 @@ at::Tensor batched_lora_forward_meta(at::Tensor& base, const at::Tensor& x, cons
 LoraGrads batched_lora_backward_meta(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& a,
                                      const at::Tensor& b, const OptionalTensor& projected, const at::Tensor& rows,
                                      at::ArrayRef<double> scale, std::array<bool, 3> output_mask) {
-  check_batched_lora_backward(grad, {x, a, b, rows, scale}, projected.value_or(at::Tensor()), output_mask);
-  const auto like = [&](const at::Tensor& t, bool is_wanted) {
-    return is_wanted ? at::empty(t.sizes(), t.options()) : at::Tensor();
-  };
-  return {like(x, output_mask[0]), like(a, output_mask[1]), like(b, output_mask[2])};
+  const LoraInputs inputs{x, a, b, rows, scale};
+  check_batched_lora_backward(grad, inputs, projected.value_or(at::Tensor()), output_mask);
+  return empty_lora_grads(inputs, output_mask);
 }
 
 }  // namespace
+
+LoraGrads empty_lora_grads(const LoraInputs& inputs, std::array<bool, 3> output_mask) {
+  const auto like = [](const at::Tensor& t, bool is_wanted) {
+    return is_wanted ? at::empty(t.sizes(), t.options()) : at::Tensor();
+  };
+  return {like(inputs.x, output_mask[0]), like(inputs.a, output_mask[1]), like(inputs.b, output_mask[2])};
+}
 
 at::ScalarType lora_accumulator(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
 

@@ -29,6 +29,9 @@ void check_batched_lora(const at::Tensor& base, const LoraInputs& inputs);
 void check_batched_lora_backward(const at::Tensor& grad, const LoraInputs& inputs, const at::Tensor& projected,
                                  std::array<bool, 3> output_mask);
 
+/// Uninitialised, of the inputs' shapes and dtypes; undefined where not asked for.
+LoraGrads empty_lora_grads(const LoraInputs& inputs, std::array<bool, 3> output_mask);
+
 /// Both ops through the dispatcher. The forward one adds to base and returns `projected`, [R, r] x a[k]ᵀ, which the
 /// gradient of b needs: undefined unless asked for. Gradients are undefined where output_mask does not ask for them.
 at::Tensor batched_lora_forward_(at::Tensor base, const LoraInputs& inputs, bool needs_projected);

@@ -31,7 +31,7 @@ void forward(const at::Tensor& base, const LoraInputs& inputs, const at::Tensor&
                        const RunRows& block = blocks[static_cast<size_t>(i)];
                        if (block.run != run) {
                          run = block.run;
-                         projection.load(factor_a<Sum>(inputs, run, 1.0));
+                         projection.load(factor_a<Sum>(inputs, run));
                          update.load(factor_b<Sum>(inputs, run, inputs.scale[static_cast<size_t>(run)]));
                        }
                        Sum* const p = projected.defined() ? projected.mutable_data_ptr<Sum>() + block.first * r

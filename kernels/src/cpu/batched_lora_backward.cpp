@@ -75,7 +75,7 @@ class Backward {
       if (chunk.run != run_) {
         run_ = chunk.run;
         if (needs_q_) projection_.load(factor_b<Sum>(all_.in_, run_, all_.in_.scale[static_cast<size_t>(run_)]));
-        if (all_.grad_x_.defined()) update_.load(factor_a<Sum>(all_.in_, run_, 1.0));
+        if (all_.grad_x_.defined()) update_.load(factor_a<Sum>(all_.in_, run_));
       }
       outer_a_.start();
       outer_b_.start();
@@ -177,10 +177,7 @@ LoraGrads batched_lora_backward_cpu(const at::Tensor& grad, const at::Tensor& x,
   const LoraInputs inputs{x, a, b, rows, scale};
   const at::Tensor kept = projected.value_or(at::Tensor());
   check_batched_lora_backward(grad, inputs, kept, output_mask);
-  const auto like = [&](const at::Tensor& t, bool is_wanted) {
-    return is_wanted ? at::empty(t.sizes(), t.options()) : at::Tensor();
-  };
-  const LoraGrads results{like(x, output_mask[0]), like(a, output_mask[1]), like(b, output_mask[2])};
+  const LoraGrads results = empty_lora_grads(inputs, output_mask);
   run_backward(grad, inputs, kept.defined() ? kept.contiguous() : kept, results);
   return results;
 }

@@ -30,9 +30,9 @@ inline std::vector<RunRows> rows_of_runs(const at::Tensor& rows, int64_t size) {
 
 /// a [r, d_in] and bᵀ [r, d_out] of a run.
 template <typename Sum>
-Factor<Sum> factor_a(const LoraInputs& inputs, int64_t run, double scale) {
+Factor<Sum> factor_a(const LoraInputs& inputs, int64_t run) {
   const at::Tensor& a = inputs.a;
-  return {a.const_data_ptr<Sum>() + run * a.stride(0), a.stride(1), a.stride(2), static_cast<Sum>(scale)};
+  return {a.const_data_ptr<Sum>() + run * a.stride(0), a.stride(1), a.stride(2), Sum(1)};
 }
 template <typename Sum>
 Factor<Sum> factor_b(const LoraInputs& inputs, int64_t run, double scale) {
