@@ -60,7 +60,8 @@ class GcgSearch {
                   prompt_.before_ids(),
                   prompt_.slot_ids(),
                   prompt_.after_ids(),
-                  prompt_.target_ids()} {
+                  prompt_.target_ids()},
+        allowed_(allowed_tokens(prompt_.tokenizer(), options.allow_non_ascii)) {
     TORCH_CHECK_VALUE(options.n_replace <= slot_length(), "[gcg] n_replace must be at most the slot length (",
                       slot_length(), "), got ", options.n_replace);
   }
@@ -153,13 +154,9 @@ class GcgSearch {
 
   void step() {
     const std::vector<int64_t> current = state_.buffer.front().ids;
-    const at::Tensor gradient = with_momentum(session_.token_gradient(as_tensor(current), objective_));
-    if (allowed_.empty()) {
-      allowed_ = allowed_tokens(prompt_.tokenizer(), gradient.size(1), options_.allow_non_ascii);
-      TORCH_CHECK_VALUE(std::count(allowed_.begin(), allowed_.end(), true) > 0,
-                        "[gcg] the vocabulary has no token of printable ASCII; set allow_non_ascii");
-    }
-    const auto tokens = promising_tokens(gradient, allowed_, options_.topk);
+    const at::Tensor gradient = with_momentum(session_.embedding_gradient(as_tensor(current), objective_));
+    const at::Tensor tokens = session_.promising_tokens(gradient, allowed_, options_.topk);
+    TORCH_CHECK_VALUE(tokens.size(1) > 0, "[gcg] the vocabulary has no token of printable ASCII; set allow_non_ascii");
     const SampledCandidates candidates = sample_candidates(
         current, tokens,
         {.width = options_.search_width,
@@ -337,7 +334,7 @@ class GcgSearch {
   SearchIdentity identity_;
   SearchState state_;
   Cost earlier_;  // of the parts of this search before a resume
-  std::vector<bool> allowed_;
+  at::Tensor allowed_;
   std::chrono::steady_clock::time_point saved_{};
 };
 

@@ -6,17 +6,8 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <vector>
 
 namespace titer {
-
-/// The k allowed tokens with the lowest gradient of every position, best first; ties take the lowest id.
-///
-/// @param gradient  [S, V] float32 on the CPU
-/// @return          [S][min(k, number of allowed tokens)]
-/// @throws ValueError if the gradient is not finite
-std::vector<std::vector<int64_t>> promising_tokens(const at::Tensor& gradient, const std::vector<bool>& allowed,
-                                                   int64_t k);
 
 struct CandidateSampling {
   int64_t width = 0;      ///< distinct candidates wanted
@@ -35,9 +26,9 @@ struct SampledCandidates {
 /// (seed, step, d) alone.
 ///
 /// @param base    [S] ids
-/// @param tokens  replacements per position
+/// @param tokens  [S, m] int64 on the CPU, contiguous: replacements per position
 /// @param valid   judges a candidate
-SampledCandidates sample_candidates(std::span<const int64_t> base, const std::vector<std::vector<int64_t>>& tokens,
+SampledCandidates sample_candidates(std::span<const int64_t> base, const at::Tensor& tokens,
                                     const CandidateSampling& sampling,
                                     const std::function<bool(std::span<const int64_t>)>& valid);
 

@@ -23,7 +23,7 @@ struct SearchState {
   double initial_loss = 0;
   std::string initial_completion;
   std::string stop_reason;  ///< set once the search has ended
-  at::Tensor momentum;      ///< [S, V] float32, undefined before the first gradient or without momentum
+  at::Tensor momentum;      ///< [S, d] float32, undefined before the first gradient or without momentum
   Cost cost;
   std::vector<AttackStep> trace;
 };

@@ -23,6 +23,7 @@
 #include "embedding.h"
 #include "generation_json.h"
 #include "pass_guard.h"
+#include "promising_tokens.h"
 #include "rank_exchange.h"
 #include "session_checks.h"
 #include "shared_prefix_attention.h"
@@ -160,14 +161,13 @@ struct CandidateScorer::Plan {
     return {hidden.detach(), torch::autograd::grad({loss(hidden, objective).loss}, {x})[0]};
   }
 
-  /// [S, V] with respect to a one-hot encoding of `ids`, whose keys and values are stored on the way.
+  /// [S, d] with respect to the embedding rows of `ids`, whose keys and values are stored on the way.
   at::Tensor gradient(const std::vector<int64_t>& ids, const TargetObjective& objective) {
     const PassGuard guard(/*gradients=*/true);
     gradient_slot.copy_(at::tensor(ids, at::kLong));
     const auto [hidden, of_slot] = captured_gradient.run(objective, [&] { return pass_of_gradient(objective); });
     check_hidden_finite(hidden);
-    const at::NoGradGuard no_grad;
-    return at::mm(of_slot, model->weights().embedding.t()).to(at::kCPU, at::kFloat);
+    return of_slot.to(at::kCPU, at::kFloat);
   }
 
   /// The slot that rank 0 gives, once checked.
@@ -307,7 +307,7 @@ CandidateScores CandidateScorer::score(const at::Tensor& candidates, const Targe
   return {loss.index_select(0, work_of), match.index_select(0, work_of)};
 }
 
-at::Tensor CandidateScorer::token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) {
+at::Tensor CandidateScorer::embedding_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) {
   Plan& plan = *plan_;
   const std::vector<int64_t> base = plan.base_of_rank_0([&] {
     check_objective(objective);
@@ -325,10 +325,29 @@ at::Tensor CandidateScorer::token_gradient(const at::Tensor& slot_ids, const Tar
   // computes its scores again, which it does not keep.
   const double attention_passes = plan.config.attention_soft_cap ? 3.0 : 3.5;
   const int64_t rows = plan.slot + plan.tail_length();
-  cost_.flops += plan.on_every_rank(
-      2 * (decode_linear_flops(*plan.model, rows, rows) + head_flops(plan.config, plan.target)) +
-      attention_passes * sequence_attention_flops(plan.config, plan.before, rows) + head_flops(plan.config, plan.slot));
+  cost_.flops +=
+      plan.on_every_rank(2 * (decode_linear_flops(*plan.model, rows, rows) + head_flops(plan.config, plan.target)) +
+                         attention_passes * sequence_attention_flops(plan.config, plan.before, rows));
   return gradient;
+}
+
+at::Tensor CandidateScorer::token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) {
+  Plan& plan = *plan_;
+  at::Tensor gradient = embedding_gradient(slot_ids, objective);
+  const CostMeter meter(cost_, plan.memory);
+  const PassGuard guard(/*gradients=*/false);
+  const at::Tensor& embedding = plan.model->weights().embedding;
+  gradient = at::mm(gradient.to(embedding.options()), embedding.t()).to(at::kCPU, at::kFloat);
+  if (plan.options.shard.world > 1) plan.options.shard.broadcast(gradient);
+  cost_.flops += plan.on_every_rank(head_flops(plan.config, plan.slot));
+  return gradient;
+}
+
+at::Tensor CandidateScorer::promising_tokens(const at::Tensor& gradient, const at::Tensor& allowed, int64_t k) {
+  const CostMeter meter(cost_, plan_->memory);
+  at::Tensor tokens = titer::promising_tokens(*plan_->model, plan_->slot, gradient, allowed, k);
+  cost_.flops += head_flops(plan_->config, plan_->slot);
+  return tokens;
 }
 
 Generation CandidateScorer::generate(std::string_view slot_text, const GenerateOptions& options) {

@@ -91,9 +91,18 @@ class LeadingSession final : public Session {
                 [&] { return session_->score(candidates, objective); });
   }
 
+  at::Tensor embedding_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) override {
+    return lead({{"do", "embedding_gradient"}, {"objective", objective_to_json(objective)}},
+                [&] { return session_->embedding_gradient(slot_ids, objective); });
+  }
+
   at::Tensor token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) override {
     return lead({{"do", "token_gradient"}, {"objective", objective_to_json(objective)}},
                 [&] { return session_->token_gradient(slot_ids, objective); });
+  }
+
+  at::Tensor promising_tokens(const at::Tensor& gradient, const at::Tensor& allowed, int64_t k) override {
+    return count([&] { return session_->promising_tokens(gradient, allowed, k); });
   }
 
   Generation generate(std::string_view slot_text, const GenerateOptions& options) override {
@@ -106,7 +115,13 @@ class LeadingSession final : public Session {
   std::invoke_result_t<Call> lead(json command, const Call& call) {
     command["session"] = id_;
     leader_.tell(std::move(command));
-    const auto counted = c10::make_scope_exit([this] { cost_ = session_->cost(); });  // also of a call that failed
+    return count(call);
+  }
+
+  /// What a call cost counts even if it fails.
+  template <typename Call>
+  std::invoke_result_t<Call> count(const Call& call) {
+    const auto counted = c10::make_scope_exit([this] { cost_ = session_->cost(); });
     return call();
   }
 
@@ -155,6 +170,8 @@ class Follower {
     const at::Tensor from_rank_0;
     if (what == "rebase") session.rebase(from_rank_0);
     if (what == "score") session.score(from_rank_0, objective_from_json(command.at("objective")));
+    if (what == "embedding_gradient")
+      session.embedding_gradient(from_rank_0, objective_from_json(command.at("objective")));
     if (what == "token_gradient") session.token_gradient(from_rank_0, objective_from_json(command.at("objective")));
     if (what == "generate")
       session.generate(command.at("slot").get_ref<const std::string&>(), options_from_json(command.at("options")));

@@ -20,6 +20,7 @@
 #include "decoder.h"
 #include "embedding.h"
 #include "pass_guard.h"
+#include "promising_tokens.h"
 #include "session_checks.h"
 
 namespace titer {
@@ -99,19 +100,33 @@ CandidateScores ReferenceScorer::score(const at::Tensor& candidates, const Targe
   return {at::cat(loss), at::cat(match)};
 }
 
-at::Tensor ReferenceScorer::token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) {
+at::Tensor ReferenceScorer::gradient(const at::Tensor& slot_ids, const TargetObjective& objective,
+                                     bool of_one_hot) const {
   check_objective(objective);
   const at::Tensor slot = check_slot_ids(model_->config(), prompt(), slot_ids).to(model_->device());
   const PassGuard guard(/*gradients=*/true);
   const at::Tensor& embedding = model_->weights().embedding;
   const at::Tensor target = to_tensor(prompt().target_ids(), model_->device());
-  const at::Tensor one_hot = at::one_hot(slot, model_->config().vocab_size).to(model_->dtype()).requires_grad_(true);
   const auto embed = [&](const at::Tensor& ids) { return embedding.index_select(0, ids); };
+  const at::Tensor x = of_one_hot ? at::one_hot(slot, model_->config().vocab_size).to(model_->dtype()) : embed(slot);
+  x.requires_grad_(true);
   const at::Tensor embeddings =
-      at::cat({embed(to_tensor(prompt().before_ids(), model_->device())), at::matmul(one_hot, embedding),
+      at::cat({embed(to_tensor(prompt().before_ids(), model_->device())), of_one_hot ? at::matmul(x, embedding) : x,
                embed(to_tensor(prompt().after_ids(), model_->device())), embed(target)});
   const at::Tensor loss = losses_of(all_logits(*model_, embeddings.unsqueeze(0)), target, objective).loss;
-  return torch::autograd::grad({loss}, {one_hot})[0].to(at::kCPU, at::kFloat);
+  return torch::autograd::grad({loss}, {x})[0].to(at::kCPU, at::kFloat);
+}
+
+at::Tensor ReferenceScorer::embedding_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) {
+  return gradient(slot_ids, objective, /*of_one_hot=*/false);
+}
+
+at::Tensor ReferenceScorer::token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) {
+  return gradient(slot_ids, objective, /*of_one_hot=*/true);
+}
+
+at::Tensor ReferenceScorer::promising_tokens(const at::Tensor& gradient, const at::Tensor& allowed, int64_t k) {
+  return titer::promising_tokens(*model_, static_cast<int64_t>(prompt().slot_ids().size()), gradient, allowed, k);
 }
 
 Generation ReferenceScorer::generate(std::string_view slot_text, const GenerateOptions& options) {

@@ -117,6 +117,38 @@ IndexError
           py::arg("slot_ids"), py::arg("loss") = "cross_entropy", py::arg("mellowmax_alpha") = 1.0,
           py::arg("cw_margin") = 1e-3,
           "Gradient `[S, V]` float32 of the loss with respect to a one-hot encoding of the slot `[S]`; rebases to it.")
+      .def(
+          "embedding_gradient",
+          [](Session& self, const TokenIds& slot_ids, const std::string& loss, double alpha, double margin) {
+            const TargetObjective wanted = objective(loss, alpha, margin);
+            const py::gil_scoped_release no_gil;
+            return self.embedding_gradient(slot_ids.tensor, wanted);
+          },
+          py::arg("slot_ids"), py::arg("loss") = "cross_entropy", py::arg("mellowmax_alpha") = 1.0,
+          py::arg("cw_margin") = 1e-3,
+          "Gradient `[S, d]` float32 of the loss with respect to the embedding rows of the slot `[S]`; rebases to it.")
+      .def("promising_tokens", &Session::promising_tokens, py::arg("gradient"), py::arg("allowed"), py::arg("k"),
+           release, R"doc(
+The allowed tokens of lowest token gradient at every position, without forming that gradient.
+
+Parameters
+----------
+gradient : Tensor
+    `[S, d]`, any mix of embedding gradients.
+allowed : Tensor
+    `[A]` bool; ids from A on are not allowed.
+k : int
+
+Returns
+-------
+Tensor
+    `[S, m]` int64, best first, of equal ones the lowest id; m is the smaller of k and the number of allowed tokens.
+
+Raises
+------
+ValueError
+    If a shape does not fit, k is below 1, or the gradient of an allowed token is not finite.
+)doc")
       .def_property_readonly("prompt", &Session::prompt, "The opened prompt.")
       .def_property_readonly(
           "cost", [](const Session& self) { return self.cost(); }, "What this session has spent.");

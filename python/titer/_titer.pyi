@@ -411,6 +411,18 @@ class Session:
     >>> session.losses([prompt.slot_ids, prompt.slot_ids]).shape
     torch.Size([2])
     """
+    def embedding_gradient(
+        self,
+        slot_ids: torch.Tensor
+        | collections.abc.Sequence[int]
+        | collections.abc.Sequence[collections.abc.Sequence[int]],
+        loss: str = "cross_entropy",
+        mellowmax_alpha: typing.SupportsFloat = 1.0,
+        cw_margin: typing.SupportsFloat = 0.001,
+    ) -> torch.Tensor:
+        """
+        Gradient `[S, d]` float32 of the loss with respect to the embedding rows of the slot `[S]`; rebases to it.
+        """
     def generate(
         self,
         slot_text: str,
@@ -468,6 +480,28 @@ class Session:
             If S differs from the opened slot.
         IndexError
             If an id is outside the vocabulary.
+        """
+    def promising_tokens(self, gradient: torch.Tensor, allowed: torch.Tensor, k: typing.SupportsInt) -> torch.Tensor:
+        """
+        The allowed tokens of lowest token gradient at every position, without forming that gradient.
+
+        Parameters
+        ----------
+        gradient : Tensor
+            `[S, d]`, any mix of embedding gradients.
+        allowed : Tensor
+            `[A]` bool; ids from A on are not allowed.
+        k : int
+
+        Returns
+        -------
+        Tensor
+            `[S, m]` int64, best first, of equal ones the lowest id; m is the smaller of k and the number of allowed tokens.
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit, k is below 1, or the gradient of an allowed token is not finite.
         """
     def rebase(
         self,

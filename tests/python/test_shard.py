@@ -45,12 +45,13 @@ def calls(victim: Victim, rows: torch.Tensor, **options: Any) -> Callable[[titer
         session = victim.system.open(victim.prompt(), shard=shard, **options)
         start = session.score(rows)
         gradient = session.token_gradient(rows[-1])
+        inner = session.embedding_gradient(rows[-1], loss="mellowmax")
         moved = session.score(rows, loss="carlini_wagner")
         session.rebase(rows[0])
         back = session.score(rows)
         answer = session.generate("x x x", max_new_tokens=5, temperature=1.0, seed=3)
         spent = session.cost
-        return [*start, gradient, *moved, *back, answer, spent.queries, spent.tokens]
+        return [*start, gradient, inner, *moved, *back, answer, spent.queries, spent.tokens]
 
     return work
 

@@ -34,6 +34,57 @@ def test_gradient_equals_autograd_through_a_one_hot(case: str, shape: str, objec
         assert_gradients_equal(titer.ReferenceScorer(model, prompt).token_gradient(slot, **objective), expected)
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective["loss"])
+@pytest.mark.parametrize("case", CASES)
+def test_token_gradient_is_the_embedding_gradient_times_the_embedding(case: str, objective: Objective) -> None:
+    prompt = open_prompt("infix")
+    module, model = pair(case)
+    slot = random_slots(prompt, 2, 1, seed=6)[1]
+    expected = token_gradient(module, prompt, slot, **objective)
+    weight = module.get_input_embeddings().weight.detach()
+    for session in (titer.CandidateScorer(model, prompt), titer.ReferenceScorer(model, prompt)):
+        assert_gradients_equal(session.embedding_gradient(slot, **objective) @ weight.T, expected)
+
+
+@pytest.mark.parametrize("scorer", [titer.CandidateScorer, titer.ReferenceScorer])
+@pytest.mark.parametrize("k", [1, 20, 1000])
+def test_promising_tokens_have_the_lowest_allowed_gradient(scorer: type[titer.Session], k: int) -> None:
+    prompt = open_prompt("infix")
+    module, model = pair("biases")
+    gradient = torch.randn(len(prompt.slot_ids), module.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    scores = gradient.double() @ module.get_input_embeddings().weight.detach().double().T
+    allowed = torch.rand(scores.shape[1] - 3, generator=torch.Generator().manual_seed(1)) < 0.5
+    tokens = scorer(model, prompt).promising_tokens(gradient, allowed, k)
+    permitted = torch.cat([allowed, torch.zeros(3, dtype=torch.bool)])  # ids behind the flags are not allowed
+    kept = min(k, int(allowed.sum()))
+    expected = scores.masked_fill(~permitted, torch.inf).sort(1)
+    assert tokens.shape == (len(prompt.slot_ids), kept)
+    assert (scores.gather(1, tokens) - expected.values[:, :kept]).abs().max() <= 1e-4  # near ties may change places
+    assert permitted[tokens].all() and all(len(set(row)) == kept for row in tokens.tolist())
+    beyond = torch.cat([permitted, torch.ones(5, dtype=torch.bool)])  # flags behind the vocabulary count for nothing
+    assert torch.equal(scorer(model, prompt).promising_tokens(gradient, beyond, k), tokens)
+    assert scorer(model, prompt).promising_tokens(gradient, torch.zeros(7, dtype=torch.bool), k).shape[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"gradient": torch.zeros(3, 4)}, ValueError, r"must have shape \[6, 32\], got \[3, 4\]"),
+        ({"gradient": torch.zeros(6, 32, dtype=torch.long)}, TypeError, "floating point"),
+        ({"gradient": torch.full((6, 32), torch.nan)}, ValueError, "not finite"),
+        ({"allowed": torch.ones(300)}, TypeError, "must be bool"),
+        ({"allowed": torch.ones(3, 3, dtype=torch.bool)}, ValueError, "one dimension"),
+        ({"k": 0}, ValueError, "k must be at least 1"),
+    ],
+)
+def test_promising_tokens_say_what_is_wrong(change: dict[str, object], error: type[Exception], message: str) -> None:
+    session = titer.CandidateScorer(pair("biases").model, open_prompt("infix"))
+    sound = {"gradient": torch.zeros(6, 32), "allowed": torch.ones(300, dtype=torch.bool), "k": 3}
+    assert session.promising_tokens(**sound).tolist() == [[0, 1, 2]] * 6  # equal ones by id
+    with pytest.raises(error, match=message):
+        session.promising_tokens(**(sound | change))
+
+
 def test_gradient_predicts_the_loss_of_a_small_step() -> None:
     """An oracle without autograd: finite differences in float64."""
     module = make_module(seed=2).double()

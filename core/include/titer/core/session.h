@@ -65,11 +65,25 @@ class TITER_EXPORT Session {
   /// @throws as rebase
   virtual CandidateScores score(const at::Tensor& candidates, const TargetObjective& objective) = 0;
 
-  /// Gradient of the objective with respect to a one-hot encoding of the slot, and a rebase to it.
+  /// Gradient of the objective with respect to the rows of the embedding table at the slot, and a rebase to it.
   ///
   /// @param slot_ids  [S] int64
-  /// @return          [S, V] float32 on the CPU
+  /// @return          [S, d] float32 on the CPU
+  virtual at::Tensor embedding_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) = 0;
+
+  /// The same with respect to a one-hot encoding of the slot: its product with every row of the embedding table.
+  ///
+  /// @return  [S, V] float32 on the CPU
   virtual at::Tensor token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) = 0;
+
+  /// The allowed tokens of lowest token gradient at every position, best first, without forming that gradient. Of equal
+  /// ones the lowest id comes first. Where ranks share a session, a call of one rank alone.
+  ///
+  /// @param gradient  [S, d], any mix of embedding gradients
+  /// @param allowed   [A] bool; ids from A on are not allowed, and entries beyond the vocabulary count for nothing
+  /// @return          [S, m] int64 on the CPU, m the smaller of k and the number of allowed tokens
+  /// @throws ValueError if a shape does not fit, k < 1, or the gradient of an allowed token is not finite
+  virtual at::Tensor promising_tokens(const at::Tensor& gradient, const at::Tensor& allowed, int64_t k) = 0;
 
   /// What the system answers when the slot holds this text: re-rendered and re-tokenised as a whole.
   virtual Generation generate(std::string_view slot_text, const GenerateOptions& options) = 0;

@@ -23,7 +23,7 @@ struct TokenGradientTopk {
 ///
 /// Walks the vocabulary in tiles and keeps what may still be among the k best. Products of 16-bit numbers are
 /// accumulated in float32 and never rounded back. Without a derivative. CPU results are bitwise the same for any number
-/// of threads, but for float64, where torch's product decides. No attack calls it yet.
+/// of threads, but for float64, where torch's product decides.
 ///
 /// @param gradient   [S, d] of the loss by the embeddings at the positions, any strides; float32, bfloat16, float16 or
 ///                   float64
