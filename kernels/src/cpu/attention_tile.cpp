@@ -40,7 +40,7 @@ HWY_INLINE void softmax_row(T* scores, int64_t columns, Span span, ScoreScale<T>
   auto total = hn::Zero(d);
   for (int64_t c = 0; c < columns; c += lanes) {
     const auto x = hn::LoadU(d, scores + c);
-    const auto p = hn::IfThenZeroElse(hn::Eq(x, lowest), exp_keeping_nan(d, hn::Sub(x, hn::Set(d, shift))));
+    const auto p = exp_up_to_88(d, hn::Sub(x, hn::Set(d, shift)));
     total = hn::Add(total, p);
     store(p, d, probabilities + c);
   }

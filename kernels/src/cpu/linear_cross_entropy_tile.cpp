@@ -59,10 +59,10 @@ HWY_INLINE void update_columns(T* logits, int64_t num_tokens, int64_t ld, int64_
 
   // -inf - (-inf) would be NaN: while everything so far is -inf, shift by 0 instead.
   const auto shift = hn::IfThenZeroElse(hn::Eq(max, lowest), max);
-  const auto factor = exp_keeping_nan(d, hn::Sub(old_max, shift));
+  const auto factor = exp_up_to_88(d, hn::Sub(old_max, shift));
   auto sum = hn::Zero(d);
   for (int64_t j = 0; j < num_tokens; ++j) {
-    const auto x = exp_keeping_nan(d, hn::Sub(hn::LoadU(d, logits + j * ld), shift));
+    const auto x = exp_up_to_88(d, hn::Sub(hn::LoadU(d, logits + j * ld), shift));
     if constexpr (kKeep) hn::StoreU(x, d, logits + j * ld);
     sum = hn::Add(sum, x);
   }
@@ -95,7 +95,7 @@ HWY_INLINE void softmax(T* logits, int64_t num_tokens, int64_t columns, int64_t 
     const auto factor = hn::LoadU(d, scale + c);
     for (int64_t j = 0; j < num_tokens; ++j) {
       T* const x = logits + j * ld + c;
-      hn::StoreU(hn::Mul(factor, exp_keeping_nan(d, hn::Sub(hn::LoadU(d, x), shift))), d, x);
+      hn::StoreU(hn::Mul(factor, exp_up_to_88(d, hn::Sub(hn::LoadU(d, x), shift))), d, x);
     }
   }
 }

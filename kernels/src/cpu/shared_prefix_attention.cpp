@@ -1,7 +1,7 @@
 // CPU backend of shared_prefix_attention. Where continuations have more than a few queries, a thread takes queries of
-// one key head and continuation and walks the keys in tiles, the prefix first: scores, their running softmax (arXiv
-// 1805.02867, as in FlashAttention), and the product with the values, all of which stay in its cache. The prefix is
-// packed once per thread and key head.
+// one key head and continuation and walks the keys in tiles: scores, their running softmax (arXiv 1805.02867, as in
+// FlashAttention), and the product with the values, all of which stay in its cache. Keys are packed where they stand in
+// the sequence: the prefix once per thread and head, then each continuation's own over what it does not see of it.
 #include "shared_prefix_attention.h"
 
 #include <ATen/Parallel.h>
@@ -35,37 +35,50 @@ struct Item {
   int64_t first, count;
 };
 
-/// Keys and values of consecutive positions as right operands, kTileKeys at a time, padded with zeros.
+/// Keys and values of a sequence as right operands, kTileKeys positions at a time.
 template <typename T>
 class PackedKeys {
  public:
   using Bits = typename AttentionTypes<T>::Bits;
 
-  PackedKeys(int64_t max_count, int64_t head_dim)
+  PackedKeys(int64_t max_length, int64_t head_dim)
       : head_dim_(head_dim),
-        capacity_(round_up(std::min(max_count, kTileKeys), kTileColumns)),
-        keys_(empty_buffer<T>(ceil_div(max_count, kTileKeys) * capacity_ * head_dim)),
-        values_(empty_buffer<T>(ceil_div(max_count, kTileKeys) * capacity_ * head_dim)) {}
+        // Columns are written in whole vectors, also from a place between two of them.
+        capacity_(round_up(std::min(max_length, kTileKeys), kTileColumns) + kTileColumns),
+        keys_(empty_buffer<T>(ceil_div(max_length, kTileKeys) * capacity_ * head_dim)),
+        values_(empty_buffer<T>(ceil_div(max_length, kTileKeys) * capacity_ * head_dim)) {}
 
-  void pack(const T* keys, int64_t key_stride, const T* values, int64_t value_stride, int64_t count) {
-    for (int64_t first = 0; first < count; first += kTileKeys) {
-      const int64_t size = std::min(kTileKeys, count - first);
-      pack_columns(reinterpret_cast<const Bits*>(keys + first * key_stride), key_stride, size, head_dim_,
-                   reinterpret_cast<Bits*>(at(keys_, first)), capacity_);
-      T* const packed = at(values_, first);
-      pack_rows(values + first * value_stride, value_stride, size, head_dim_, packed);
-      const int64_t written = is_paired<T> ? round_up(size, 2) : size;
-      std::fill(packed + written * head_dim_, packed + round_up(size, kTileColumns) * head_dim_, T(0));
+  /// Writes `count` positions from `first` on. The last tile is padded with zeros; what stood behind it is lost.
+  void pack(int64_t first, const T* keys, int64_t key_stride, const T* values, int64_t value_stride, int64_t count) {
+    for (int64_t done = 0; done < count;) {
+      const int64_t column = (first + done) % kTileKeys, size = std::min(kTileKeys - column, count - done);
+      pack_columns(reinterpret_cast<const Bits*>(keys + done * key_stride), key_stride, size, head_dim_,
+                   reinterpret_cast<Bits*>(tile(keys_, first + done) + column * kPaired), capacity_);
+      pack_values(values + done * value_stride, value_stride, column, size, tile(values_, first + done));
+      done += size;
     }
   }
 
-  const T* keys(int64_t first) const { return at(keys_, first); }  ///< [head_dim, capacity]
-  const T* values(int64_t first) const { return at(values_, first); }
+  const T* keys(int64_t position) const { return tile(keys_, position); }  ///< [head_dim, capacity] of its tile
+  const T* values(int64_t position) const { return tile(values_, position); }
   int64_t capacity() const { return capacity_; }
 
  private:
-  T* at(const at::Tensor& storage, int64_t first) const {
-    return static_cast<T*>(storage.mutable_data_ptr()) + first / kTileKeys * capacity_ * head_dim_;
+  static constexpr int64_t kPaired = is_paired<T> ? 2 : 1;
+
+  void pack_values(const T* values, int64_t stride, int64_t column, int64_t size, T* tile) const {
+    int64_t row = 0;
+    if (column % kPaired != 0) {  // the partner of the position before
+      for (int64_t i = 0; i < head_dim_; ++i) tile[((column / 2) * head_dim_ + i) * 2 + 1] = values[i];
+      row = 1;
+    }
+    pack_rows(values + row * stride, stride, size - row, head_dim_, tile + (column + row) * head_dim_);
+    const int64_t end = column + size;
+    std::fill(tile + round_up(end, kPaired) * head_dim_, tile + round_up(end, kTileColumns) * head_dim_, T(0));
+  }
+
+  T* tile(const at::Tensor& storage, int64_t position) const {
+    return static_cast<T*>(storage.mutable_data_ptr()) + position / kTileKeys * capacity_ * head_dim_;
   }
 
   int64_t head_dim_, capacity_;
@@ -79,15 +92,13 @@ class Worker {
   using Sum = typename AttentionTypes<T>::Sum;
   using Bits = typename AttentionTypes<T>::Bits;
 
-  Worker(const SharedPrefixInputs& inputs, const at::Tensor& out, int64_t max_visible, int64_t max_rows)
+  Worker(const SharedPrefixInputs& inputs, const at::Tensor& out, int64_t max_length)
       : in_(inputs),
         out_(out),
         group_(inputs.q.size(2)),
         head_dim_(inputs.q.size(3)),
-        max_visible_(max_visible),
         scale_{static_cast<Sum>(inputs.layout.scale), static_cast<Sum>(inputs.layout.soft_cap.value_or(0))},
-        prefix_(max_visible, head_dim_),
-        own_(max_rows, head_dim_),
+        keys_(max_length, head_dim_),
         queries_(empty_buffer<T>(kTileQueries * head_dim_)),
         scores_(empty_buffer<Sum>(kTileQueries * kTileKeys)),
         probabilities_(empty_buffer<T>(is_paired<T> ? kTileQueries * kTileKeys : 0)),
@@ -106,10 +117,11 @@ class Worker {
     const auto at = [](const at::Tensor& x, int64_t i, int64_t j) {
       return x.const_data_ptr<T>() + i * x.stride(0) + j * x.stride(1);
     };
-    if (head != head_ && max_visible_ > 0)
-      prefix_.pack(at(in_.prefix_k, head, 0), in_.prefix_k.stride(1), at(in_.prefix_v, head, 0), in_.prefix_v.stride(1),
-                   max_visible_);
-    own_.pack(at(in_.k, c.first_row, head), in_.k.stride(0), at(in_.v, c.first_row, head), in_.v.stride(0), c.rows);
+    if (head != head_ && c.visible > 0)
+      keys_.pack(0, at(in_.prefix_k, head, 0), in_.prefix_k.stride(1), at(in_.prefix_v, head, 0),
+                 in_.prefix_v.stride(1), c.visible);
+    keys_.pack(c.visible, at(in_.k, c.first_row, head), in_.k.stride(0), at(in_.v, c.first_row, head), in_.v.stride(0),
+               c.rows);
     head_ = head;
     continuation_ = &c;
   }
@@ -127,12 +139,9 @@ class Worker {
     std::fill_n(sum_.begin(), padded, Sum(0));
     is_first_tile_ = true;
 
-    // Positions are counted from the start of the prefix.
-    const int64_t position = c.visible + c.rows - c.queries;
-    for (int64_t key = 0; key < c.visible; key += kTileKeys)
-      add_tile(prefix_, key, key, std::min(kTileKeys, c.visible - key), position, first, count);
-    for (int64_t key = 0; key < c.rows; key += kTileKeys)
-      add_tile(own_, key, c.visible + key, std::min(kTileKeys, c.rows - key), position, first, count);
+    const int64_t length = c.visible + c.rows;
+    for (int64_t key = 0; key < length; key += kTileKeys)
+      add_tile(key, std::min(kTileKeys, length - key), length - c.queries, first, count);
 
     const Sum* const result = result_.template const_data_ptr<Sum>();
     auto* const out = reinterpret_cast<Bits*>(out_.mutable_data_ptr<T>());
@@ -141,15 +150,14 @@ class Worker {
                  out + query_offset(out_, c, head_, group_, first + r));
   }
 
-  /// Keys [begin, begin + size) of `keys`, the first of which stands at `key_position`.
-  void add_tile(const PackedKeys<T>& keys, int64_t begin, int64_t key_position, int64_t size, int64_t query_position,
-                int64_t first, int64_t count) {
+  /// Keys [key, key + size), for rows of an item whose continuation's first query stands at `query_position`.
+  void add_tile(int64_t key, int64_t size, int64_t query_position, int64_t first, int64_t count) {
     const int64_t window = in_.layout.window.value_or(std::numeric_limits<int64_t>::max() / 2);
     int64_t columns = 0;
     for (int64_t r = 0; r < count; ++r) {
       const int64_t position = query_position + (first + r) / group_;
-      const int64_t end = std::clamp<int64_t>(position + 1 - key_position, 0, size);
-      spans_[static_cast<size_t>(r)] = {std::clamp<int64_t>(position + 1 - window - key_position, 0, end), end};
+      const int64_t end = std::clamp<int64_t>(position + 1 - key, 0, size);
+      spans_[static_cast<size_t>(r)] = {std::clamp<int64_t>(position + 1 - window - key, 0, end), end};
       if (spans_[static_cast<size_t>(r)].begin < end) columns = std::max(columns, round_up(end, kTileColumns));
     }
     if (columns == 0) return;
@@ -158,8 +166,8 @@ class Worker {
 
     Sum* const scores = scores_.template mutable_data_ptr<Sum>();
     Sum* const result = result_.template mutable_data_ptr<Sum>();
-    block_gemm(padded, columns, head_dim_, queries_.template const_data_ptr<T>(), head_dim_, keys.keys(begin),
-               keys.capacity(), scores, columns, /*accumulate=*/false);
+    block_gemm(padded, columns, head_dim_, queries_.template const_data_ptr<T>(), head_dim_, keys_.keys(key),
+               keys_.capacity(), scores, columns, /*accumulate=*/false);
     const RunningSoftmax<Sum> state{max_.data(), sum_.data(), rescale_.data()};
     T* probabilities = nullptr;
     if constexpr (is_paired<T>) {
@@ -169,18 +177,18 @@ class Worker {
     }
     softmax_tile(scores, padded, columns, spans_.data(), scale_, state, reinterpret_cast<Bits*>(probabilities));
     if (!is_first_tile_) scale_rows(result, count, head_dim_, rescale_.data());
-    block_gemm(padded, head_dim_, columns, probabilities, columns, keys.values(begin), head_dim_, result, head_dim_,
+    block_gemm(padded, head_dim_, columns, probabilities, columns, keys_.values(key), head_dim_, result, head_dim_,
                /*accumulate=*/!is_first_tile_);
     is_first_tile_ = false;
   }
 
   const SharedPrefixInputs& in_;
   const at::Tensor& out_;
-  int64_t group_, head_dim_, max_visible_;
+  int64_t group_, head_dim_;
   ScoreScale<Sum> scale_;
   int64_t head_ = -1;  // whose prefix is packed, and whose keys of this continuation
   const Continuation* continuation_ = nullptr;
-  PackedKeys<T> prefix_, own_;
+  PackedKeys<T> keys_;
   at::Tensor queries_, scores_, probabilities_, result_;
   std::array<Sum, kTileQueries> max_{}, sum_{}, rescale_{};
   std::array<Span, kTileQueries> spans_{};
@@ -189,12 +197,11 @@ class Worker {
 
 template <typename T>
 void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
-  const std::vector<Continuation> all = continuations(inputs.layout);
+  std::vector<Continuation> all = continuations(inputs.layout);
   const int64_t heads = inputs.q.size(1), group = inputs.q.size(2);
-  int64_t max_visible = 0, max_rows = 0, max_queries = 0, pairs = 0;
+  int64_t max_length = 0, max_queries = 0, pairs = 0;
   for (const Continuation& c : all) {
-    max_visible = std::max(max_visible, c.visible);
-    max_rows = std::max(max_rows, c.rows);
+    max_length = std::max(max_length, c.visible + c.rows);
     max_queries = std::max(max_queries, c.queries * group);
     pairs += c.queries * group * (c.visible + c.rows);
   }
@@ -202,11 +209,13 @@ void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
   if (max_queries <= kDirectQueries) {
     const int64_t count = static_cast<int64_t>(all.size()) * heads;
     at::parallel_for(0, count, worthwhile_items(count, multiply_adds), [&](int64_t begin, int64_t end) {
-      DirectAttention<T> worker(inputs, out, max_visible + max_rows);
+      DirectAttention<T> worker(inputs, out, max_length);
       for (int64_t i = begin; i < end; ++i) worker.run(i % heads, all[static_cast<size_t>(i / heads)]);
     });
     return;
   }
+  // What a continuation writes its own keys over is seen by none behind it.
+  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.visible > b.visible; });
   std::vector<Item> items;
   for (int64_t head = 0; head < heads; ++head)
     for (const Continuation& c : all)
@@ -215,7 +224,7 @@ void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
   const auto count = static_cast<int64_t>(items.size());
   at::parallel_for(0, count, worthwhile_items(count, multiply_adds), [&](int64_t begin, int64_t end) {
     const BlockGemmScope scope;
-    Worker<T> worker(inputs, out, max_visible, max_rows);
+    Worker<T> worker(inputs, out, max_length);
     for (int64_t i = begin; i < end; ++i) worker.run(items[static_cast<size_t>(i)]);
   });
 }

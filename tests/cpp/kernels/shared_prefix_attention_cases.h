@@ -54,6 +54,7 @@ inline std::vector<SharedPrefixCase> shared_prefix_cases() {
       {"soft_cap_and_window", {7, 9}, {9, 30}, 30, 2, 2, 16, {}, 10, 5.0},
       {"tiles_of_queries", {70, 33}, {40, 64}, 64, 1, 3, 64, {}, {}, {}},
       {"tiles_of_keys", {300, 20}, {513, 256}, 600, 1, 1, 16, {}, {}, {}},
+      {"own_keys_across_tiles", {20, 9, 300}, {251, 255, 243}, 260, 2, 1, 16, {}, {}, {}},
       {"tiles_outside_the_window", {300, 20}, {513, 600}, 600, 1, 1, 16, {}, 40, {}},
       {"slots", {12, 1, 30}, {0, 30, 7}, 30, 2, 2, 16, 1, {}, {}, false, {20, 59, 4}},
       {"slots_that_overlap", {12, 8}, {9, 30}, 30, 2, 2, 16, {}, 10, 5.0, true, {48, 44}},
