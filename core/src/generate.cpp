@@ -142,7 +142,7 @@ std::vector<Generation> generate(const CausalLM& model, const Tokenizer& tokeniz
   check_together(options);
   const ModelConfig& config = model.config();
   const auto long_options = model.weights().embedding.options().dtype(at::kLong);
-  TokenChoice choice(config, options);
+  TokenChoice choice(model, options);
 
   constexpr int64_t kUnlimited = int64_t{1} << 30;
   const std::vector<uint64_t> streams = draw_streams(prompts);
@@ -194,7 +194,7 @@ std::vector<Generation> generate(const CausalLM& model, const Tokenizer& tokeniz
     // An answer may end with its first token: the slots of a block are its own until all of it is read.
     const at::Tensor hidden = fill(static_cast<int64_t>(active.size()), block, /*unread=*/0);
     check_hidden_finite(hidden);
-    const ChosenTokens first = choice.choose(logits(model, hidden), draws);
+    const ChosenTokens first = choice.choose(hidden, draws);
     const size_t begin = active.size();
     for (size_t b = 0; b < block.size(); ++b, ++i) {
       if (!answers[i].append(first.ids[b], first.log_probs[b], config.eos_token_ids)) continue;
@@ -221,7 +221,7 @@ std::vector<Generation> generate(const CausalLM& model, const Tokenizer& tokeniz
     const at::Tensor hidden = decode(
         model, x, make_packed_rotaries(config, positions.split(1), seq_lens, model.dtype()), attention, &workspace);
     check_hidden_finite(hidden);
-    const ChosenTokens next = choice.choose(logits(model, hidden), draws);
+    const ChosenTokens next = choice.choose(hidden, draws);
 
     size_t kept = 0;
     for (size_t b = 0; b < active.size(); ++b) {

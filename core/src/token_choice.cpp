@@ -4,11 +4,17 @@
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <titer/core/philox.h>
+#include <titer/kernels/linear_cross_entropy.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
+
+#include "embedding.h"
 
 namespace titer {
 namespace {
@@ -23,17 +29,37 @@ std::vector<int64_t> end_ids(const ModelConfig& config) {
 
 }  // namespace
 
-TokenChoice::TokenChoice(const ModelConfig& config, const GenerateOptions& options)
-    : temperature_(options.temperature),
+TokenChoice::TokenChoice(const CausalLM& model, const GenerateOptions& options)
+    : model_(model),
+      temperature_(options.temperature),
       seed_(static_cast<uint64_t>(options.seed)),
       sampler_(options.top_k, options.top_p) {
-  ends_ = at::tensor(end_ids(config), at::kLong);
-  TORCH_CHECK_VALUE(options.min_new_tokens == 0 || ends_.numel() < config.vocab_size,
+  ends_ = at::tensor(end_ids(model.config()), at::kLong);
+  TORCH_CHECK_VALUE(options.min_new_tokens == 0 || ends_.numel() < model.config().vocab_size,
                     "[generate] min_new_tokens must be 0, got ", options.min_new_tokens,
                     ": every token of this model ends an answer");
 }
 
-ChosenTokens TokenChoice::choose(at::Tensor logits, const std::vector<Draw>& draws) {
+ChosenTokens TokenChoice::choose(const at::Tensor& hidden, const std::vector<Draw>& draws) {
+  const bool all_allowed =
+      ends_.numel() == 0 || std::all_of(draws.begin(), draws.end(), [](const Draw& draw) { return draw.may_end; });
+  if (temperature_ == 0.0 && all_allowed && !model_.config().logit_soft_cap) return likeliest(hidden);
+  return choose_by_logits(logits(model_, hidden), draws);
+}
+
+/// Without logits: as they are scored against a target, here the first token of the vocabulary.
+ChosenTokens TokenChoice::likeliest(const at::Tensor& hidden) const {
+  const at::Tensor first = at::zeros({hidden.size(0)}, hidden.options().dtype(at::kLong));
+  const auto [loss, lse, best_other, best_other_index, match] =
+      ops::linear_cross_entropy(hidden, model_.weights().lm_head, first);
+  TORCH_CHECK_VALUE(!lse.isnan().any().item<bool>(), "[generate] logits are not finite");
+  const at::Tensor ids = at::where(match, first, best_other_index).to(at::kCPU);
+  const at::Tensor log_probs = at::where(match, -loss, best_other - lse).to(at::kCPU, at::kDouble);
+  return {{ids.const_data_ptr<int64_t>(), ids.const_data_ptr<int64_t>() + ids.numel()},
+          {log_probs.const_data_ptr<double>(), log_probs.const_data_ptr<double>() + log_probs.numel()}};
+}
+
+ChosenTokens TokenChoice::choose_by_logits(at::Tensor logits, const std::vector<Draw>& draws) {
   if (logits.scalar_type() != at::kDouble) logits = logits.to(at::kFloat);
   const at::Tensor log_probs = at::log_softmax(logits, 1);  // a logit of inf or NaN makes NaN of its whole row
   TORCH_CHECK_VALUE(!log_probs.select(1, 0).isnan().any().item<bool>(), "[generate] logits are not finite");

@@ -1,4 +1,4 @@
-// From the logits of a step to the tokens that it takes, and their log-probabilities.
+// From the final hidden states of a step to the tokens that it takes, and their log-probabilities.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,22 +21,25 @@ struct Draw {
 
 struct ChosenTokens {
   std::vector<int64_t> ids;
-  std::vector<double> log_probs;  ///< under the softmax of the logits as they came
+  std::vector<double> log_probs;  ///< under the softmax of the logits, whatever is done to them
 };
 
 class TokenChoice {
  public:
   /// @throws ValueError if min_new_tokens asks for tokens that end nothing, and the vocabulary has none
-  TokenChoice(const ModelConfig& config, const GenerateOptions& options);
+  TokenChoice(const CausalLM& model, const GenerateOptions& options);
 
-  /// @param logits  [n, V]; may be overwritten
+  /// @param hidden  [n, d]
   /// @param draws   n
   /// @throws ValueError if logits are not finite
-  ChosenTokens choose(at::Tensor logits, const std::vector<Draw>& draws);
+  ChosenTokens choose(const at::Tensor& hidden, const std::vector<Draw>& draws);
 
  private:
+  ChosenTokens likeliest(const at::Tensor& hidden) const;
+  ChosenTokens choose_by_logits(at::Tensor logits, const std::vector<Draw>& draws);
   int64_t sample(const at::Tensor& logits, const Draw& draw);
 
+  const CausalLM& model_;
   double temperature_;
   uint64_t seed_;
   TokenSampler sampler_;

@@ -122,9 +122,11 @@ def test_top_k_of_1_is_greedy_and_greedy_ignores_both() -> None:
     model = pair("biases").model
     prompts = random_prompts(6, seed=2)
     greedy = titer.generate(model, prompts, max_new_tokens=8)
-    assert titer.generate(model, prompts, max_new_tokens=8, temperature=1.3, top_k=1) == greedy
-    assert titer.generate(model, prompts, max_new_tokens=8, temperature=1.3, top_p=1e-9) == greedy
     assert titer.generate(model, prompts, max_new_tokens=8, top_k=5, top_p=0.3) == greedy
+    for drawn in ({"temperature": 1.3, "top_k": 1}, {"temperature": 1.3, "top_p": 1e-9}):
+        for answer, likeliest in zip(titer.generate(model, prompts, max_new_tokens=8, **drawn), greedy, strict=True):
+            assert (answer.ids, answer.finish_reason) == (likeliest.ids, likeliest.finish_reason)
+            assert answer.log_probs == pytest.approx(likeliest.log_probs, abs=1e-5)  # greedy ones come without logits
 
 
 def test_cuts_that_keep_everything_change_no_draw() -> None:

@@ -56,6 +56,15 @@ at::Tensor empty_buffer(int64_t size) {
   return at::empty({size}, c10::CppTypeToScalarType<T>::value);
 }
 
+/// Asks for rows that the next product reads while this one is computed; they lie too far apart for the processor to
+/// see a pattern.
+template <typename T>
+void prefetch_rows(const T* rows, int64_t count, int64_t stride, int64_t width) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t i = 0; i < width; i += kLine) __builtin_prefetch(rows + r * stride + i, /*rw=*/0, /*locality=*/2);
+}
+
 /// Whether pack_columns can read rows along this dimension: words of 4 bytes at distances that 32-bit arithmetic holds.
 inline bool is_packable(const at::Tensor& x, int64_t row_dim) {
   bool aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 4 == 0;
@@ -148,6 +157,10 @@ class RowTile {
     if (packed_.defined()) {
       pack_rows(in_place_, row_stride_, num_rows, d_, packed_.template mutable_data_ptr<Operand>());
     }
+  }
+
+  void prefetch(int64_t first_row, int64_t num_rows) const {
+    prefetch_rows(rows_ + first_row * row_stride_, num_rows, row_stride_, d_);
   }
 
   const Operand* left() const {

@@ -23,14 +23,6 @@ bool suits_blocks(const LinearInputs& inputs) {
          x.size(1) % 2 == 0 && weight.stride(1) == 1 && weight.stride(0) % 2 == 0 && is_packable(x, 0);
 }
 
-/// Asks for what the next product reads while this one is computed; the rows lie too far apart for the processor to
-/// see a pattern.
-void prefetch(const c10::BFloat16* rows, int64_t count, int64_t stride, int64_t inner) {
-  constexpr int64_t kLine = 64 / sizeof(c10::BFloat16);
-  for (int64_t r = 0; r < count; ++r)
-    for (int64_t i = 0; i < inner; i += kLine) __builtin_prefetch(rows + r * stride + i, /*rw=*/0, /*locality=*/2);
-}
-
 void run_blocks(const LinearInputs& inputs, at::Tensor& out) {
   const auto& [x, weight, bias, residual] = inputs;
   const int64_t rows = x.size(0), inner = x.size(1), outputs = weight.size(0);
@@ -49,8 +41,8 @@ void run_blocks(const LinearInputs& inputs, at::Tensor& out) {
       const int64_t first = t * kTileOutputs, count = std::min(kTileOutputs, outputs - first);
       const c10::BFloat16* const left = weight.const_data_ptr<c10::BFloat16>() + first * weight.stride(0);
       if (t + 1 < end)
-        prefetch(left + kTileOutputs * weight.stride(0), std::min(kTileOutputs, outputs - first - kTileOutputs),
-                 weight.stride(0), inner);
+        prefetch_rows(left + kTileOutputs * weight.stride(0), std::min(kTileOutputs, outputs - first - kTileOutputs),
+                      weight.stride(0), inner);
       block_gemm(count, columns, inner, left, weight.stride(0), right, columns, tile, columns, /*accumulate=*/false);
       finish_linear_tile(
           tile, count, rows, columns,

@@ -123,6 +123,7 @@ class ForwardSlab {
       for (int64_t token = range * plan.range_tokens; token < range_end; token += kTileTokens) {
         const int64_t num_tokens = std::min(kTileTokens, range_end - token);
         tokens_.load(token, num_tokens);
+        tokens_.prefetch(token + num_tokens, std::min(kTileTokens, range_end - token - num_tokens));
         for (int64_t b = group * plan.group_blocks; b < last_block; ++b) add_tile(range, token, num_tokens, b);
       }
     }
