@@ -4,7 +4,7 @@
 
 512 candidates, one token of a slot of 20 exchanged at random, in a chat prompt of SmolLM2-135M-Instruct from the cache
 (`titer models get smollm2`). `tokenizers` only encodes texts that are ready, in a loop and as a batch on all cores;
-titer is asked from Python candidate by candidate, with a tokenizer that has seen nothing before. Both must agree. A
+titer is asked about all candidates in one call, with a tokenizer that has seen nothing before. Both must agree. A
 figure is the ratio of both times in one repeat. Written to benchmarks/results/filter_cpu.json and .md.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
+import torch
 
 import titer
 from report import RESULTS, command, machine, machine_line, write
@@ -43,16 +44,17 @@ def main() -> None:
         prompt = titer.Prompt.from_text(
             titer.Tokenizer.from_file(str(file)), BEFORE + "{slot}" + AFTER, "Sure", initial=INITIAL
         )
-        candidates = exchanged(prompt.slot_ids, theirs.get_vocab_size(), random.Random(repeat))
-        texts = [BEFORE + prompt.slot_text(ids) + AFTER for ids in candidates]
-        whole = [[*prompt.before_ids, *ids, *prompt.after_ids] for ids in candidates]
+        candidates = torch.tensor(exchanged(prompt.slot_ids, theirs.get_vocab_size(), random.Random(repeat)))
+        texts = [BEFORE + prompt.slot_text(ids) + AFTER for ids in candidates.tolist()]
+        whole = [[*prompt.before_ids, *ids, *prompt.after_ids] for ids in candidates.tolist()]
         start = time.perf_counter()
-        ours = [prompt.valid(ids) for ids in candidates]
+        valid = prompt.valid(candidates)
         after_ours = time.perf_counter()
         loop = [theirs.encode(text, add_special_tokens=False).ids for text in texts]
         after_loop = time.perf_counter()
         batch = [encoding.ids for encoding in theirs.encode_batch_fast(texts, add_special_tokens=False)]
         end = time.perf_counter()
+        ours = valid.tolist()
         if batch != loop or ours != [a == b for a, b in zip(loop, whole, strict=True)]:
             raise SystemExit("titer and tokenizers disagree about a candidate")
         if repeat > 0:  # the first one does not count

@@ -1,8 +1,11 @@
+#include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
 #include <titer/core/prompt.h>
 
 #include "bindings.h"
+#include "token_ids.h"
 
 namespace titer::python {
 namespace {
@@ -18,6 +21,18 @@ Prompt prompt_from_chat(const py::object& owner, const py::object& messages, con
       py::cast<const Tokenizer&>(owner.attr("tokenizer")),
       [render](std::string_view text) { return render(std::string(text)); }, target, initial,
       py::cast<std::string>(chat.attr("hash")));
+}
+
+at::Tensor valid_rows(const Prompt& prompt, const at::Tensor& candidates) {
+  TORCH_CHECK_TYPE(candidates.scalar_type() == at::kLong, "[prompt] token ids must be int64, got ",
+                   candidates.scalar_type());
+  TORCH_CHECK_VALUE(candidates.dim() == 2, "[prompt] candidates must have shape [B, S], got ", candidates.sizes());
+  const at::Tensor ids = candidates.to(at::kCPU).contiguous();
+  const auto length = static_cast<size_t>(ids.size(1));
+  at::Tensor out = at::empty({ids.size(0)}, at::kBool);
+  for (int64_t b = 0; b < ids.size(0); ++b)
+    out.mutable_data_ptr<bool>()[b] = prompt.valid({ids.const_data_ptr<int64_t>() + b * ids.size(1), length});
+  return out;
 }
 
 }  // namespace
@@ -81,6 +96,10 @@ target, slot, initial
           "valid", [](const Prompt& self, const std::vector<int64_t>& ids) { return self.valid(ids); },
           py::arg("slot_ids"),
           "Whether these ids come back from the text they spell, rendered and tokenized in context.")
+      .def(
+          "valid", [](const Prompt& self, const TokenIds& candidates) { return valid_rows(self, candidates.tensor); },
+          py::arg("candidates"), py::call_guard<py::gil_scoped_release>(),
+          "The same of every row of `[B, S]` int64 ids: `[B]` bool.")
       .def(
           "slot_text", [](const Prompt& self, const std::vector<int64_t>& ids) { return self.slot_text(ids); },
           py::arg("slot_ids"), "Text that an attacker writes for these ids.")

@@ -302,9 +302,20 @@ class Prompt:
         """
         Text that an attacker writes for these ids.
         """
+    @typing.overload
     def valid(self, slot_ids: collections.abc.Sequence[typing.SupportsInt]) -> bool:
         """
         Whether these ids come back from the text they spell, rendered and tokenized in context.
+        """
+    @typing.overload
+    def valid(
+        self,
+        candidates: torch.Tensor
+        | collections.abc.Sequence[int]
+        | collections.abc.Sequence[collections.abc.Sequence[int]],
+    ) -> torch.Tensor:
+        """
+        The same of every row of `[B, S]` int64 ids: `[B]` bool.
         """
     def with_slot(self, initial: str) -> Prompt:
         """

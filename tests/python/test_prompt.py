@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as PeerTokenizer
@@ -69,6 +70,23 @@ def test_both_answers_of_validity_occur() -> None:
     prompt = titer.Prompt.from_text(tokenizer(), "Tell me {slot} now", " x", initial="x x")
     answers = {prompt.valid([first, second]) for first in prompt.slot_ids for second in range(3, VOCABULARY)}
     assert answers == {True, False}
+
+
+def test_validity_of_many_rows_is_that_of_each() -> None:
+    prompt = titer.Prompt.from_text(tokenizer(), "Tell me {slot} now", " x", initial="x x")
+    rows = [[first, second] for first in prompt.slot_ids for second in range(3, VOCABULARY)]
+    each = [prompt.valid(row) for row in rows]
+    for candidates in (rows, torch.tensor(rows), torch.tensor(rows).T.contiguous().T):
+        valid = prompt.valid(candidates)
+        assert valid.dtype == torch.bool
+        assert valid.tolist() == each
+    assert prompt.valid(torch.zeros(0, 2, dtype=torch.long)).shape == (0,)
+    with pytest.raises(TypeError, match="must be int64"):
+        prompt.valid(torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"must have shape \[B, S\]"):
+        prompt.valid(torch.zeros(1, 1, 2, dtype=torch.long))
+    with pytest.raises(IndexError):
+        prompt.valid(torch.full((1, 2), -1))
 
 
 @settings(deadline=None, max_examples=100)
