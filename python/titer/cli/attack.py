@@ -19,6 +19,7 @@ from titer.cli.ranks import Ranks, joined_ranks
 if TYPE_CHECKING:
     from titer import Model, Prompt
     from titer.attacks import GCG, AttackResult, AttackStep
+    from titer.display import SearchProgress
 
 commands = typer.Typer(help="Attack a model.", no_args_is_help=True)
 
@@ -106,9 +107,12 @@ def gcg(
             opened = _prompt(loaded, question, target, slot_text, plain, ranks)
         if ranks.leads:
             require_fit(attack, loaded, opened, checkpoint)
+        from titer.display import SearchProgress
+
+        bar = SearchProgress(attack.options["num_steps"])
 
     with ranks.together():
-        result = _run(attack, loaded, opened, checkpoint, log, ranks)
+        result = _run(attack, loaded, opened, checkpoint, log, ranks, bar)
         if ranks.leads:
             result.save(out)
             checkpoint.unlink(missing_ok=True)
@@ -126,16 +130,17 @@ def _report(result: AttackResult, out: Path, as_json: bool) -> None:
         print(f"{'result':9} {out}", flush=True)
 
 
-def _run(attack: GCG, model: Model, prompt: Prompt, checkpoint: Path, log: Path | None, ranks: Ranks) -> AttackResult:
+def _run(
+    attack: GCG, model: Model, prompt: Prompt, checkpoint: Path, log: Path | None, ranks: Ranks, bar: SearchProgress
+) -> AttackResult:
     """Run the attack with a live bar. What it did is in the checkpoint afterwards, whatever ends it."""
     import titer
-    from titer.display import SearchProgress
 
     if not ranks.leads:
         return attack.run(titer.System(model), prompt, shard=ranks.shard)
     resumed = checkpoint.exists()
     finished_steps = 0
-    with SearchProgress(attack.options["num_steps"]) as bar:
+    with bar:
 
         def progress(step: AttackStep) -> None:
             nonlocal finished_steps
