@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "cuda/batched_lora.cuh"
+#include "cuda/launch.cuh"
 
 namespace titer::cuda {
 namespace {
@@ -56,13 +57,12 @@ __global__ void update_kernel(LowRankUpdate<T> u) {
 }
 
 template <typename T, int kCount>
-cudaError_t launch(const LowRankUpdate<T>& u, cudaStream_t stream) {
+cudaError_t update_part(const LowRankUpdate<T>& u, cudaStream_t stream) {
   constexpr int64_t kColumns = int64_t{kThreads} * kCount;
   const dim3 blocks(static_cast<unsigned>((u.d + kColumns - 1) / kColumns),
                     static_cast<unsigned>(std::min((u.rows + kRows - 1) / kRows, kMaxBlocks)),
                     static_cast<unsigned>(u.runs));
-  update_kernel<T, kCount><<<blocks, kThreads, 0, stream>>>(u);
-  return cudaGetLastError();
+  return launch(update_kernel<T, kCount>, {blocks, kThreads, stream}, u);
 }
 
 }  // namespace
@@ -79,7 +79,7 @@ cudaError_t update_rows(const LowRankUpdate<T>& update, cudaStream_t stream) {
     const bool allows_vectors = is_aligned(part.factor, kAccessBytes) &&
                                 is_aligned(part.out, kCount * static_cast<int64_t>(sizeof(T))) &&
                                 are_divisible({part.d, part.out_stride}, kCount);
-    const cudaError_t error = allows_vectors ? launch<T, kCount>(part, stream) : launch<T, 1>(part, stream);
+    const cudaError_t error = allows_vectors ? update_part<T, kCount>(part, stream) : update_part<T, 1>(part, stream);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "cuda/gated_activation.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/vector_access.cuh"
 
 namespace titer::cuda {
@@ -88,37 +89,35 @@ dim3 blocks_for(int64_t rows, int64_t width, int count) {
 }
 
 template <Gate kGate, typename T>
-cudaError_t launch(const GatedRows<T>& rows, cudaStream_t stream) {
+cudaError_t activate_rows(const GatedRows<T>& rows, cudaStream_t stream) {
   if (is_aligned(rows.gate, kAccessBytes) && is_aligned(rows.up, kAccessBytes) && is_aligned(rows.out, kAccessBytes) &&
       are_divisible({rows.width, rows.gate_stride, rows.up_stride, rows.out_stride}, kVector<T>)) {
-    forward_kernel<kGate, T, kVector<T>><<<blocks_for(rows.rows, rows.width, kVector<T>), kThreads, 0, stream>>>(rows);
-  } else {
-    forward_kernel<kGate, T, 1><<<blocks_for(rows.rows, rows.width, 1), kThreads, 0, stream>>>(rows);
+    return launch(forward_kernel<kGate, T, kVector<T>>,
+                  {blocks_for(rows.rows, rows.width, kVector<T>), kThreads, stream}, rows);
   }
-  return cudaGetLastError();
+  return launch(forward_kernel<kGate, T, 1>, {blocks_for(rows.rows, rows.width, 1), kThreads, stream}, rows);
 }
 
 template <Gate kGate, typename T>
-cudaError_t launch(const GatedGradRows<T>& rows, cudaStream_t stream) {
+cudaError_t activate_rows(const GatedGradRows<T>& rows, cudaStream_t stream) {
   if (is_aligned(rows.grad, kAccessBytes) && is_aligned(rows.gate, kAccessBytes) && is_aligned(rows.up, kAccessBytes) &&
       is_aligned(rows.grad_gate, kAccessBytes) && is_aligned(rows.grad_up, kAccessBytes) &&
       are_divisible({rows.width, rows.grad_stride, rows.gate_stride, rows.up_stride}, kVector<T>)) {
-    backward_kernel<kGate, T, kVector<T>><<<blocks_for(rows.rows, rows.width, kVector<T>), kThreads, 0, stream>>>(rows);
-  } else {
-    backward_kernel<kGate, T, 1><<<blocks_for(rows.rows, rows.width, 1), kThreads, 0, stream>>>(rows);
+    return launch(backward_kernel<kGate, T, kVector<T>>,
+                  {blocks_for(rows.rows, rows.width, kVector<T>), kThreads, stream}, rows);
   }
-  return cudaGetLastError();
+  return launch(backward_kernel<kGate, T, 1>, {blocks_for(rows.rows, rows.width, 1), kThreads, stream}, rows);
 }
 
 template <typename Rows>
-cudaError_t launch(const Rows& rows, Gate gate, cudaStream_t stream) {
+cudaError_t activate_rows(const Rows& rows, Gate gate, cudaStream_t stream) {
   switch (gate) {
     case Gate::kSilu:
-      return launch<Gate::kSilu>(rows, stream);
+      return activate_rows<Gate::kSilu>(rows, stream);
     case Gate::kGelu:
-      return launch<Gate::kGelu>(rows, stream);
+      return activate_rows<Gate::kGelu>(rows, stream);
     default:
-      return launch<Gate::kGeluTanh>(rows, stream);
+      return activate_rows<Gate::kGeluTanh>(rows, stream);
   }
 }
 
@@ -126,12 +125,12 @@ cudaError_t launch(const Rows& rows, Gate gate, cudaStream_t stream) {
 
 template <typename T>
 cudaError_t gate_rows(const GatedRows<T>& rows, Gate gate, cudaStream_t stream) {
-  return launch(rows, gate, stream);
+  return activate_rows(rows, gate, stream);
 }
 
 template <typename T>
 cudaError_t gate_rows_backward(const GatedGradRows<T>& rows, Gate gate, cudaStream_t stream) {
-  return launch(rows, gate, stream);
+  return activate_rows(rows, gate, stream);
 }
 
 #define TITER_INSTANTIATE(T)                                               \

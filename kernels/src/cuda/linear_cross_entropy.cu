@@ -1,6 +1,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cuda/launch.cuh"
 #include "cuda/linear_cross_entropy.cuh"
 
 namespace titer::cuda {
@@ -146,32 +147,28 @@ unsigned blocks_of_rows(int64_t num_rows) { return static_cast<unsigned>((num_ro
 
 template <typename T>
 cudaError_t start_online_softmax(const int64_t* target, int64_t num_rows, OnlineSoftmax<T> state, cudaStream_t stream) {
-  start_kernel<<<blocks_of_rows(num_rows), kThreads, 0, stream>>>(target, num_rows, state);
-  return cudaGetLastError();
+  return launch(start_kernel<T>, {blocks_of_rows(num_rows), kThreads, stream}, target, num_rows, state);
 }
 
 template <typename T, typename W>
 cudaError_t update_online_softmax(const T* logits, int64_t num_rows, int64_t num_tokens, int64_t first_token,
                                   const int64_t* target, OnlineSoftmax<T> state, W* weights, cudaStream_t stream) {
-  update_kernel<<<static_cast<unsigned>(num_rows), kThreads, 0, stream>>>(logits, num_tokens, first_token, target,
-                                                                          state, weights);
-  return cudaGetLastError();
+  return launch(update_kernel<T, W>, {static_cast<unsigned>(num_rows), kThreads, stream}, logits, num_tokens,
+                first_token, target, state, weights);
 }
 
 template <typename T>
 cudaError_t finish_online_softmax(const int64_t* target, int64_t num_rows, OnlineSoftmax<T> state,
                                   RowResults<T> results, cudaStream_t stream) {
-  finish_kernel<<<blocks_of_rows(num_rows), kThreads, 0, stream>>>(target, num_rows, state, results);
-  return cudaGetLastError();
+  return launch(finish_kernel<T>, {blocks_of_rows(num_rows), kThreads, stream}, target, num_rows, state, results);
 }
 
 template <typename T, typename W>
 cudaError_t logits_gradient(const T* logits, int64_t num_rows, int64_t num_tokens, int64_t first_token,
                             const int64_t* target, const int64_t* best_other_index, const T* lse, RowGrads<T> grads,
                             W* gradient, cudaStream_t stream) {
-  gradient_kernel<<<static_cast<unsigned>(num_rows), kThreads, 0, stream>>>(logits, num_tokens, first_token, target,
-                                                                            best_other_index, lse, grads, gradient);
-  return cudaGetLastError();
+  return launch(gradient_kernel<T, W>, {static_cast<unsigned>(num_rows), kThreads, stream}, logits, num_tokens,
+                first_token, target, best_other_index, lse, grads, gradient);
 }
 
 #define TITER_INSTANTIATE_SUM(T)                                                                      \

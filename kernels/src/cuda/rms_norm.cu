@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "cuda/launch.cuh"
 #include "cuda/rms_norm.cuh"
 #include "cuda/vector_access.cuh"
 
@@ -113,11 +114,9 @@ template <typename T>
 cudaError_t normalise_rows(const RmsNormRows<T>& rows, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(rows.rows);
   if (allows_vectors_of(rows, kVector<T>)) {
-    normalise_kernel<T, kVector<T>><<<blocks, threads_for(rows.d / kVector<T>), 0, stream>>>(rows);
-  } else {
-    normalise_kernel<T, 1><<<blocks, threads_for(rows.d), 0, stream>>>(rows);
+    return launch(normalise_kernel<T, kVector<T>>, {blocks, threads_for(rows.d / kVector<T>), stream}, rows);
   }
-  return cudaGetLastError();
+  return launch(normalise_kernel<T, 1>, {blocks, threads_for(rows.d), stream}, rows);
 }
 
 template <typename T>
@@ -126,11 +125,9 @@ cudaError_t normalise_rows_backward(const RmsNormGradRows<T>& all, cudaStream_t 
   const auto blocks = static_cast<unsigned>(rows.rows);
   if (allows_vectors_of(rows, kVector<T>) && is_aligned(all.grad, kAccessBytes) &&
       are_divisible({all.grad_stride}, kVector<T>)) {
-    backward_kernel<T, kVector<T>><<<blocks, threads_for(rows.d / kVector<T>), 0, stream>>>(all);
-  } else {
-    backward_kernel<T, 1><<<blocks, threads_for(rows.d), 0, stream>>>(all);
+    return launch(backward_kernel<T, kVector<T>>, {blocks, threads_for(rows.d / kVector<T>), stream}, all);
   }
-  return cudaGetLastError();
+  return launch(backward_kernel<T, 1>, {blocks, threads_for(rows.d), stream}, all);
 }
 
 #define TITER_INSTANTIATE(T)                                                \

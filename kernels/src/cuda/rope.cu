@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "cuda/launch.cuh"
 #include "cuda/rope.cuh"
 #include "cuda/vector_access.cuh"
 
@@ -74,12 +75,11 @@ bool allows_vectors_of(const RopeRows<T, Table>& heads, int64_t count) {
 }
 
 template <int kCount, typename T, typename Table>
-cudaError_t launch(const RopeRows<T, Table>& heads, cudaStream_t stream) {
+cudaError_t rotate(const RopeRows<T, Table>& heads, cudaStream_t stream) {
   const int64_t total = heads.outer * heads.inner * (heads.half + heads.rest) / kCount;
   const int64_t threads = std::min((total + kWarp - 1) / kWarp * kWarp, kMaxThreads);
-  rotate_kernel<T, Table, kCount>
-      <<<static_cast<unsigned>(heads.rows), static_cast<unsigned>(threads), 0, stream>>>(heads);
-  return cudaGetLastError();
+  return launch(rotate_kernel<T, Table, kCount>,
+                {static_cast<unsigned>(heads.rows), static_cast<unsigned>(threads), stream}, heads);
 }
 
 }  // namespace
@@ -88,7 +88,7 @@ template <typename T, typename Table>
 cudaError_t rotate_rows(const RopeRows<T, Table>& heads, cudaStream_t stream) {
   // The wider of both types fills an access; a narrower table or element then takes half of one.
   constexpr int kCount = kAccessBytes / (sizeof(T) > sizeof(Table) ? sizeof(T) : sizeof(Table));
-  return allows_vectors_of(heads, kCount) ? launch<kCount>(heads, stream) : launch<1>(heads, stream);
+  return allows_vectors_of(heads, kCount) ? rotate<kCount>(heads, stream) : rotate<1>(heads, stream);
 }
 
 #define TITER_INSTANTIATE(T, Table) template cudaError_t rotate_rows(const RopeRows<T, Table>&, cudaStream_t);

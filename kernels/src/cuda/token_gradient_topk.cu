@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cuda/launch.cuh"
 #include "cuda/token_gradient_topk.cuh"
 
 namespace titer::cuda {
@@ -55,15 +56,13 @@ dim3 blocks_for(int64_t num_rows, int64_t width) {
 
 cudaError_t write_keys(const float* scores, int64_t num_rows, int64_t num_tokens, int64_t first_token,
                        const bool* allowed, int64_t* keys, int64_t key_stride, bool* broken, cudaStream_t stream) {
-  write_kernel<<<blocks_for(num_rows, num_tokens), kThreads, 0, stream>>>(scores, num_rows, num_tokens, first_token,
-                                                                          allowed, keys, key_stride, broken);
-  return cudaGetLastError();
+  return launch(write_kernel, {blocks_for(num_rows, num_tokens), kThreads, stream}, scores, num_rows, num_tokens,
+                first_token, allowed, keys, key_stride, broken);
 }
 
 cudaError_t read_keys(const int64_t* keys, int64_t num_rows, int64_t k, const bool* broken, int64_t* ids, float* scores,
                       cudaStream_t stream) {
-  read_kernel<<<blocks_for(num_rows, k), kThreads, 0, stream>>>(keys, num_rows, k, broken, ids, scores);
-  return cudaGetLastError();
+  return launch(read_kernel, {blocks_for(num_rows, k), kThreads, stream}, keys, num_rows, k, broken, ids, scores);
 }
 
 }  // namespace titer::cuda

@@ -1,0 +1,33 @@
+// The tests of the operations, with the CUDA backends on the CPU. --gtest_random_seed=N draws another order of the
+// threads.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <hwy/highway.h>
+
+#include <cstdint>
+#include <iostream>
+
+#include "thread_block.h"
+
+namespace titer::cuda_on_cpu {
+namespace {
+
+/// Every test draws anew, so that it meets the same order when it runs alone.
+class OrderOfEachTest final : public testing::EmptyTestEventListener {
+  void OnTestStart(const testing::TestInfo&) override { draw_order_from(seed()); }
+  void OnTestEnd(const testing::TestInfo& test) override {
+    if (test.result()->Failed()) std::cout << "Order of the threads: --gtest_random_seed=" << seed() << '\n';
+  }
+  static uint64_t seed() { return static_cast<uint64_t>(GTEST_FLAG_GET(random_seed)); }
+};
+
+}  // namespace
+}  // namespace titer::cuda_on_cpu
+
+int main(int argc, char** argv) {
+  testing::InitGoogleMock(&argc, argv);
+  // Tests that run once for each instruction set would repeat themselves.
+  hwy::DisableTargets(hwy::SupportedTargets() & ~HWY_STATIC_TARGET);
+  testing::UnitTest::GetInstance()->listeners().Append(new titer::cuda_on_cpu::OrderOfEachTest);
+  return RUN_ALL_TESTS();
+}
