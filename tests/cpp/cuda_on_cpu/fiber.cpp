@@ -46,7 +46,9 @@ void Fiber::start(void (*body)()) {
   has_begun_ = false;
   getcontext(&beginning_);
   beginning_.uc_stack.ss_sp = stack_;
-  beginning_.uc_stack.ss_size = kStackBytes;
+  // Tops of stacks at one place of their pages would push each other out of the cache.
+  static size_t starts = 0;
+  beginning_.uc_stack.ss_size = kStackBytes - starts++ % 64 * 64;
   beginning_.uc_link = nullptr;
   makecontext(&beginning_, enter, 0);
   bottom_ = stack_;

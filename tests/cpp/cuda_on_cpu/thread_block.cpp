@@ -49,7 +49,8 @@ std::string text(const std::source_location& where) {
 }
 
 bool is_same(const std::source_location& a, const std::source_location& b) {
-  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line() == b.line() && a.column() == b.column() &&
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 /// The block that runs. Its threads are made once and run one kernel after the other.
@@ -83,6 +84,7 @@ class Block {
   std::vector<std::unique_ptr<Thread>> threads_;
   unsigned num_threads_ = 0, ended_ = 0, at_barrier_ = 0;
   std::vector<unsigned> ready_;
+  std::array<unsigned, kMaxThreads / kWarp> waiting_lanes_{};
   const std::function<void()>* kernel_ = nullptr;
   std::source_location launched_;
   std::string error_;
@@ -139,19 +141,21 @@ void Block::wait_for_warp(unsigned mask, void* operand, void (*operation)(const 
   self.where = where;
   self.mask = mask;
   self.operand = operand;
+  if ((mask >> threadIdx.x % kWarp & 1) == 0) stop("the mask leaves out the lane that calls", where);
   const unsigned first = threadIdx.x / kWarp * kWarp;
+  unsigned& waiting = waiting_lanes_[threadIdx.x / kWarp];
+  waiting |= 1U << threadIdx.x % kWarp;
+  bool is_complete = (waiting & mask) == mask;
   WarpOperands operands{};
-  bool is_complete = (mask >> (threadIdx.x - first) & 1) != 0;
   for (unsigned lane = 0; lane < kWarp && is_complete; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
-    is_complete = first + lane < num_threads_;
-    if (!is_complete) break;
     const Thread& other = *threads_[first + lane];
-    is_complete = other.state == State::kWaitsForWarp && other.mask == mask && is_same(other.where, where);
+    is_complete = other.mask == mask && is_same(other.where, where);
     operands[lane] = other.operand;
   }
   if (is_complete) {
     operation(operands);
+    waiting &= ~mask;
     for (unsigned lane = 0; lane < kWarp; ++lane) {
       if ((mask >> lane & 1) != 0) make_ready(first + lane);
     }
@@ -200,6 +204,7 @@ void Block::run_block() {
   std::fill(shared_memory_.begin(), shared_memory_.end(), kUnwritten);
   ended_ = at_barrier_ = 0;
   ready_.clear();
+  waiting_lanes_.fill(0);
   for (unsigned i = 0; i < num_threads_; ++i) {
     threads_[i]->copies.clear();
     make_ready(i);

@@ -19,6 +19,12 @@ inline std::vector<at::Device> devices() {
   return result;
 }
 
+/// Whether tensors on the CPU meet the CUDA backends, as they do in tests/cpp/cuda_on_cpu. Each executable says it.
+extern const bool kCudaOnCpu;
+
+/// Whether tensors on this device meet the backend that is written for CPUs.
+inline bool has_cpu_backend(at::Device device) { return device.is_cpu() && !kCudaOnCpu; }
+
 /// Instruction sets of this processor that the kernels are compiled for, best first.
 inline std::vector<int64_t> instruction_sets() { return hwy::SupportedAndGeneratedTargets(); }
 

@@ -282,7 +282,7 @@ TEST_P(LinearCrossEntropyDevice, rows_beyond_two_to_the_31_logits_are_right_and_
   const at::Tensor hidden = inputs.hidden.clone().requires_grad_();
   const LinearCrossEntropy result = linear_cross_entropy(hidden, inputs.weight, inputs.target);
   const at::Tensor gradient = grad({result.loss.sum()}, {hidden})[0];
-  if (GetParam().is_cpu()) {
+  if (has_cpu_backend(GetParam())) {
     EXPECT_LT(peak_kib() - before, 64 * 1024);  // the logits would be 8 GiB
   }
 
@@ -362,11 +362,12 @@ TEST(LinearCrossEntropy, bad_arguments_are_named) {
   expect_refused<c10::TypeError>(hidden, weight, target.to(at::kInt), "target must be Long, got Int");
   expect_refused<c10::ValueError>(hidden, weight, at::zeros({4}, at::kLong), "target must have shape [3]");
   expect_refused<c10::ValueError>(hidden, weight, at::zeros({3, 1}, at::kLong), "target must have shape [3]");
+  expect_refused<c10::ValueError>(hidden, weight.to(at::kMeta), target, "weight must be on cpu like hidden, got meta");
+  if (!has_cpu_backend(at::kCPU)) return;  // others do not wait for the values of target: such a loss is NaN
   expect_refused<c10::IndexError>(hidden, weight, at::full({3}, 10, at::kLong),
                                   "target must be in [0, 10), got 10 in row 0");
   expect_refused<c10::IndexError>(hidden, weight, at::tensor({0, -1, 0}, at::kLong),
                                   "target must be in [0, 10), got -1 in row 1");
-  expect_refused<c10::ValueError>(hidden, weight.to(at::kMeta), target, "weight must be on cpu like hidden, got meta");
 }
 
 TEST(LinearCrossEntropy, backward_op_checks_its_own_arguments) {
@@ -385,9 +386,10 @@ TEST(LinearCrossEntropy, backward_op_checks_its_own_arguments) {
   EXPECT_NO_THROW(backward(rows, other, mean));
   EXPECT_THROW(backward(at::zeros({2}), other, mean), c10::ValueError);
   EXPECT_THROW(backward(rows.to(at::kDouble), other, mean), c10::TypeError);
-  EXPECT_THROW(backward(rows, at::full({3}, 10, at::kLong), mean), c10::IndexError);
   EXPECT_THROW(backward(rows, other, std::nullopt), c10::ValueError);
   EXPECT_THROW(backward(rows, other, at::zeros({3, 5})), c10::ValueError);
+  if (!has_cpu_backend(at::kCPU)) return;
+  EXPECT_THROW(backward(rows, at::full({3}, 10, at::kLong), mean), c10::IndexError);
 }
 
 }  // namespace
