@@ -1,6 +1,8 @@
 #include "thread_block.h"
 
 #include <algorithm>
+#include <bit>
+
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -21,6 +23,7 @@ namespace titer::cuda_on_cpu {
 namespace {
 
 constexpr unsigned kMaxThreads = 1024;
+constexpr unsigned kPlacesInWord = 64;
 constexpr unsigned kMaxBlocksYZ = 65535;
 constexpr size_t kMaxSharedBytes = 163 * 1024;
 constexpr std::byte kUnwritten{0xFF};  // NaN in every floating-point type
@@ -72,9 +75,9 @@ class Block {
  private:
   static void thread_body();
   void run_block();
+  void make_all_ready();
   void make_ready(unsigned thread);
   void run_next(Fiber& from);
-  unsigned drawn(size_t count) { return static_cast<unsigned>(random_() % count); }
   std::string name() const;
   std::string describe() const;
 
@@ -83,7 +86,9 @@ class Block {
   Fiber caller_;
   std::vector<std::unique_ptr<Thread>> threads_;
   unsigned num_threads_ = 0, ended_ = 0, at_barrier_ = 0;
-  std::vector<unsigned> ready_;
+  std::vector<unsigned> order_;                                ///< who goes first among those who are ready
+  std::array<unsigned, kMaxThreads> place_{};                  ///< of each thread in order_
+  std::array<uint64_t, kMaxThreads / kPlacesInWord> ready_{};  ///< a bit for each place
   std::array<unsigned, kMaxThreads / kWarp> waiting_lanes_{};
   const std::function<void()>* kernel_ = nullptr;
   std::source_location launched_;
@@ -105,17 +110,30 @@ void Block::thread_body() {
   }
 }
 
-void Block::make_ready(unsigned thread) {
-  threads_[thread]->state = State::kRuns;
-  ready_.push_back(thread);
+// Draws the order anew. It then holds until the next barrier: the last thread starts when all others wait, so that
+// somebody is always as late as can be. Drawing at every step would keep all of them about equally far.
+void Block::make_all_ready() {
+  order_.resize(num_threads_);
+  std::iota(order_.begin(), order_.end(), 0);
+  std::shuffle(order_.begin(), order_.end(), random_);
+  for (unsigned place = 0; place < num_threads_; ++place) {
+    place_[order_[place]] = place;
+    make_ready(order_[place]);
+  }
 }
 
-// Somebody who is ready goes on; if there is nobody, the block has ended, or is stuck.
+void Block::make_ready(unsigned thread) {
+  threads_[thread]->state = State::kRuns;
+  ready_[place_[thread] / kPlacesInWord] |= uint64_t{1} << place_[thread] % kPlacesInWord;
+}
+
+// The first who is ready goes on; if there is nobody, the block has ended, or is stuck.
 void Block::run_next(Fiber& from) {
-  if (ready_.empty()) return from.switch_to(caller_);
-  std::swap(ready_[drawn(ready_.size())], ready_.back());
-  threadIdx.x = ready_.back();
-  ready_.pop_back();
+  const auto word = std::find_if(ready_.begin(), ready_.end(), [](uint64_t places) { return places != 0; });
+  if (word == ready_.end()) return from.switch_to(caller_);
+  const auto place = static_cast<size_t>(word - ready_.begin()) * kPlacesInWord + std::countr_zero(*word);
+  *word &= *word - 1;
+  threadIdx.x = order_[place];
   Fiber& next = threads_[threadIdx.x]->fiber;
   if (&next != &from) from.switch_to(next);
 }
@@ -128,7 +146,7 @@ void Block::wait_for_block(std::source_location where) {
     const auto is_here = [&](const auto& thread) { return is_same(thread->where, where); };
     if (std::all_of(threads_.begin(), threads_.begin() + num_threads_, is_here)) {
       at_barrier_ = 0;
-      for (unsigned i = 0; i < num_threads_; ++i) make_ready(i);
+      make_all_ready();
     }
   }
   run_next(self.fiber);
@@ -203,12 +221,12 @@ std::string Block::describe() const {
 void Block::run_block() {
   std::fill(shared_memory_.begin(), shared_memory_.end(), kUnwritten);
   ended_ = at_barrier_ = 0;
-  ready_.clear();
+  ready_.fill(0);
   waiting_lanes_.fill(0);
   for (unsigned i = 0; i < num_threads_; ++i) {
     threads_[i]->copies.clear();
-    make_ready(i);
   }
+  make_all_ready();
   run_next(caller_);
   if (!error_.empty()) throw std::runtime_error(std::exchange(error_, {}));
   if (ended_ != num_threads_) throw std::runtime_error(describe());

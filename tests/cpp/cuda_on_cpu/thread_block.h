@@ -1,6 +1,6 @@
-// Runs a grid of GPU threads on one CPU thread: one block after the other, and the threads of a block in turns. A
-// thread runs until it has to wait for others; who is next is drawn at random. A thread that reads what another one
-// writes without a barrier between them therefore finds it unwritten sooner or later.
+// Runs a grid of GPU threads on one CPU thread: one block after the other, and the threads of a block in turns, in an
+// order that is drawn at random for each block and after each barrier. A thread runs until it has to wait for others.
+// One that reads what another one writes without a barrier between them therefore finds it unwritten sooner or later.
 //
 // What a GPU leaves undefined is an error here: a barrier that a thread of the block never reaches, threads that wait
 // at different barriers, lanes of a warp that an operation names and that do not come.
