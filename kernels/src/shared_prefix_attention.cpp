@@ -180,6 +180,20 @@ void check_shared_prefix_attention_backward(const at::Tensor& grad, const Shared
   check_like(kName, {grad, "grad"}, {inputs.q, "q"});
 }
 
+std::vector<Continuation> continuations(const ops::SharedPrefixLayout& layout) {
+  const int64_t* const rows = layout.rows.const_data_ptr<int64_t>();
+  const int64_t* const visible = layout.visible.const_data_ptr<int64_t>();
+  std::vector<Continuation> out;
+  int64_t row = 0, query = 0;
+  for (int64_t c = 0; c < layout.rows.size(0); ++c) {
+    if (layout.first_row) row = layout.first_row->const_data_ptr<int64_t>()[c];
+    out.push_back({rows[c], layout.queries.value_or(rows[c]), visible[c], row, query});
+    row += out.back().rows;
+    query += out.back().queries;
+  }
+  return out;
+}
+
 at::Tensor shared_prefix_attention_values(const SharedPrefixInputs& inputs) {
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("titer::shared_prefix_attention", "").typed<Signature>();

@@ -6,6 +6,9 @@
 
 #include <array>
 #include <tuple>
+#include <vector>
+
+#include "continuation.h"
 
 namespace titer {
 
@@ -24,6 +27,8 @@ using SharedPrefixGrads = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Ten
 /// Every backend calls these, because torch.ops.titer.* reaches the backends without passing the C++ entry.
 void check_shared_prefix_attention(const SharedPrefixInputs& inputs, const at::Tensor& out);
 void check_shared_prefix_attention_backward(const at::Tensor& grad, const SharedPrefixInputs& inputs);
+
+std::vector<Continuation> continuations(const ops::SharedPrefixLayout& layout);
 
 /// Of checked arguments on any device: torch operations in float32 (float64 for float64), on continuations padded to
 /// the longest of a few.

@@ -11,22 +11,14 @@ constexpr int64_t kScoreBytes = int64_t{16} << 20;  // of one batch, unless a si
 /// Calls function(batch) for all continuations, a few at a time.
 template <typename Function>
 void for_each_batch(const SharedPrefixInputs& inputs, const Function& function) {
-  const ops::SharedPrefixLayout& layout = inputs.layout;
-  const int64_t* const rows = layout.rows.const_data_ptr<int64_t>();
-  const int64_t* const visible = layout.visible.const_data_ptr<int64_t>();
   const int64_t score_bytes = inputs.q.size(1) * inputs.q.size(2) * static_cast<int64_t>(sizeof(float));
   PaddedBatch batch;
-  int64_t row = 0, query = 0;
-  for (int64_t c = 0; c < layout.rows.size(0); ++c) {
-    const int64_t queries = layout.queries.value_or(rows[c]);
-    if (layout.first_row) row = layout.first_row->const_data_ptr<int64_t>()[c];
-    if (batch.size() > 0 && batch.scores_with(rows[c], queries, visible[c]) * score_bytes > kScoreBytes) {
+  for (const Continuation& c : continuations(inputs.layout)) {
+    if (batch.size() > 0 && batch.scores_with(c.rows, c.queries, c.visible) * score_bytes > kScoreBytes) {
       function(batch);
       batch = PaddedBatch();
     }
-    batch.add(rows[c], queries, visible[c], row, query);
-    row += rows[c];
-    query += queries;
+    batch.add(c.rows, c.queries, c.visible, c.first_row, c.first_query);
   }
   if (batch.size() > 0) function(batch);
 }
