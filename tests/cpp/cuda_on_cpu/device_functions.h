@@ -15,6 +15,9 @@
 #undef __shared__
 #define __shared__ static
 
+#undef __launch_bounds__
+#define __launch_bounds__(...)
+
 using std::max;
 using std::min;
 

@@ -23,7 +23,7 @@ struct SharedPrefixCase {
   int64_t prefix, kv_heads, group, head_dim;
   std::optional<int64_t> queries, window;
   std::optional<double> soft_cap;
-  bool strided = false;                 ///< nothing is contiguous but the last dimension
+  int64_t gap = 0;                      ///< elements between heads; then every other row is there for nothing, too
   std::vector<int64_t> first_row = {};  ///< of k and v, which then have 60 rows
 };
 
@@ -56,10 +56,20 @@ inline std::vector<SharedPrefixCase> shared_prefix_cases() {
       {"tiles_of_keys", {300, 20}, {513, 256}, 600, 1, 1, 16, {}, {}, {}},
       {"own_keys_across_tiles", {20, 9, 300}, {251, 255, 243}, 260, 2, 1, 16, {}, {}, {}},
       {"tiles_outside_the_window", {300, 20}, {513, 600}, 600, 1, 1, 16, {}, 40, {}},
-      {"slots", {12, 1, 30}, {0, 30, 7}, 30, 2, 2, 16, 1, {}, {}, false, {20, 59, 4}},
-      {"slots_that_overlap", {12, 8}, {9, 30}, 30, 2, 2, 16, {}, 10, 5.0, true, {48, 44}},
-      {"strided", {12, 8, 30}, {9, 30, 17}, 30, 2, 2, 16, {}, {}, {}, true},
-      {"strided_odd", {12, 8}, {9, 30}, 30, 2, 2, 7, 3, {}, {}, true},
+      {"slots", {12, 1, 30}, {0, 30, 7}, 30, 2, 2, 16, 1, {}, {}, 0, {20, 59, 4}},
+      {"slots_that_overlap", {12, 8}, {9, 30}, 30, 2, 2, 16, {}, 10, 5.0, 1, {48, 44}},
+      {"strided", {12, 8, 30}, {9, 30, 17}, 30, 2, 2, 16, {}, {}, {}, 1},
+      {"strided_odd", {12, 8}, {9, 30}, 30, 2, 2, 7, 3, {}, {}, 1},
+      {"strided_and_aligned", {12, 8, 30}, {9, 30, 17}, 30, 2, 2, 40, {}, {}, {}, 8},
+      {"strided_slots", {12, 8}, {9, 30}, 30, 2, 3, 16, 5, 10, {}, 8, {48, 44}},
+      {"one_continuation", {40}, {70}, 70, 2, 2, 64, {}, {}, {}},
+      {"rows_of_one", std::vector<int64_t>(600, 1), std::vector<int64_t>(600, 9), 10, 1, 3, 16, {}, {}, {}},
+      {"large_group", {5, 2}, {3, 0}, 5, 1, 71, 128, {}, {}, {}},
+      {"wide_head_80", {30, 40, 7}, {20, 33, 0}, 40, 1, 3, 80, {}, {}, {}},
+      {"wide_head_128", {30, 40, 7}, {20, 33, 0}, 40, 2, 1, 128, {}, {}, {}},
+      {"wide_head_192", {30, 40}, {20, 33}, 40, 1, 2, 192, {}, 25, {}},
+      {"wide_head_256", {30, 40}, {20, 33}, 40, 1, 2, 256, {}, {}, 5.0},
+      {"wide_head_264", {3, 4}, {2, 3}, 4, 1, 2, 264, {}, {}, {}},
   };
 }
 
@@ -87,10 +97,10 @@ inline SharedPrefixTensors shared_prefix_tensors(const SharedPrefixCase& c, at::
   const auto options = at::TensorOptions(device).dtype(dtype);
   const auto random = [&](std::vector<int64_t> shape) {
     const at::Tensor values = at::randn(shape, at::kDouble).to(options);
-    if (!c.strided) return values;
+    if (c.gap == 0) return values;
     shape.front() *= 2;
-    shape.back() += 1;
-    return at::empty(shape, options).slice(0, 1, std::nullopt, 2).narrow(-1, 1, shape.back() - 1).copy_(values);
+    shape.back() += c.gap;
+    return at::empty(shape, options).slice(0, 1, std::nullopt, 2).narrow(-1, c.gap, c.head_dim).copy_(values);
   };
   int64_t rows = 0, queries = 0;
   for (const int64_t own : c.rows) {

@@ -30,11 +30,11 @@ at::Tensor expected_from(const SharedPrefixTensors& t, bool magnitude = false) {
 }
 
 /// Scores are sums of head_dim products of numbers up to 4; their roundings count relatively in what is a weighted sum
-/// of values. Probabilities of bfloat16 are rounded.
+/// of values. Probabilities of 16 bits may be rounded.
 double error_of(const at::Tensor& actual, const SharedPrefixTensors& t) {
   const double scores = 16.0 * 0.7 * static_cast<double>(t.q.size(3));
-  const double rounded =
-      t.q.scalar_type() == at::kBFloat16 ? 1.01 * unit_roundoff(at::kBFloat16) / unit_roundoff(at::kFloat) : 0;
+  const at::ScalarType dtype = t.q.scalar_type();
+  const double rounded = at::isReducedFloatingType(dtype) ? 1.01 * unit_roundoff(dtype) / unit_roundoff(at::kFloat) : 0;
   return rounding_error(actual, expected_from(t), expected_from(t, /*magnitude=*/true), 32 + scores + rounded);
 }
 

@@ -25,10 +25,11 @@ struct SharedPrefixLayout {
   std::optional<at::Tensor> first_row = std::nullopt;
 };
 
-/// Scores and sums are float32 (float64 for float64); bfloat16 probabilities may be rounded before they meet the
-/// values. NaN and infinities reach at least what sees them. Gradients flow to q, k, v, prefix_k and prefix_v, composed
-/// of torch's products; no second derivative. CPU values but float64 do not depend on the
-/// number of threads.
+/// Scores and sums are float32 (float64 for float64); probabilities of bfloat16 and float16 may be rounded before they
+/// meet the values. NaN and infinities reach at least what sees them. Gradients flow to q, k, v, prefix_k and prefix_v,
+/// composed of torch's products; no second derivative. CPU values but float64 do not depend on the number of threads.
+/// On CUDA one kernel serves bfloat16 and float16 whose heads are aligned to 16 bytes, with hd a multiple of 8 up to
+/// 256; the rest is composed of torch's products.
 ///
 /// @param q                   [M, Hkv, G, hd], last dimension contiguous; float32, bfloat16, float16 or float64
 /// @param k, v                [N, Hkv, hd], dtype of q, last dimension contiguous
