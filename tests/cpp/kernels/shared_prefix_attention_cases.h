@@ -63,7 +63,7 @@ inline std::vector<SharedPrefixCase> shared_prefix_cases() {
       {"strided_and_aligned", {12, 8, 30}, {9, 30, 17}, 30, 2, 2, 40, {}, {}, {}, 8},
       {"strided_slots", {12, 8}, {9, 30}, 30, 2, 3, 16, 5, 10, {}, 8, {48, 44}},
       {"one_continuation", {40}, {70}, 70, 2, 2, 64, {}, {}, {}},
-      {"rows_of_one", std::vector<int64_t>(600, 1), std::vector<int64_t>(600, 9), 10, 1, 3, 16, {}, {}, {}},
+      {"rows_of_one", std::vector<int64_t>(520, 1), std::vector<int64_t>(520, 9), 10, 1, 3, 16, {}, {}, {}},
       {"large_group", {5, 2}, {3, 0}, 5, 1, 71, 128, {}, {}, {}},
       {"wide_head_80", {30, 40, 7}, {20, 33, 0}, 40, 1, 3, 80, {}, {}, {}},
       {"wide_head_128", {30, 40, 7}, {20, 33, 0}, 40, 2, 1, 128, {}, {}, {}},
