@@ -28,6 +28,7 @@ using SharedPrefixGrads = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Ten
 void check_shared_prefix_attention(const SharedPrefixInputs& inputs, const at::Tensor& out);
 void check_shared_prefix_attention_backward(const at::Tensor& grad, const SharedPrefixInputs& inputs);
 
+/// Of a layout that was checked and has values.
 std::vector<Continuation> continuations(const ops::SharedPrefixLayout& layout);
 
 /// Of checked arguments on any device: torch operations in float32 (float64 for float64), on continuations padded to
