@@ -74,7 +74,7 @@ void write_checkpoint(const std::filesystem::path& path, const SearchIdentity& i
   }
   write_safetensors(
       path, tensors,
-      {{"format", "titer.search.v1"}, {"identity", identity_to_json(identity).dump()}, {"state", json.dump()}});
+      {{"format", "titer.search.v2"}, {"identity", identity_to_json(identity).dump()}, {"state", json.dump()}});
 }
 
 SearchState read_checkpoint(const std::filesystem::path& path, const SearchIdentity& identity) {
@@ -87,8 +87,8 @@ SearchState read_checkpoint(const std::filesystem::path& path, const SearchIdent
                                   origin + ")");
     return found->second;
   };
-  if (entry("format") != "titer.search.v1")
-    throw std::invalid_argument("[checkpoint] format is '" + entry("format") + "', expected titer.search.v1 (" +
+  if (entry("format") != "titer.search.v2")
+    throw std::invalid_argument("[checkpoint] format is '" + entry("format") + "', expected titer.search.v2 (" +
                                 origin + ")");
   const json stored = parse_json(entry("identity"), origin);
   const json expected = json::parse(identity_to_json(identity).dump());

@@ -161,13 +161,44 @@ struct CandidateScorer::Plan {
     return {hidden.detach(), torch::autograd::grad({loss(hidden, objective).loss}, {x})[0]};
   }
 
-  /// [S, d] with respect to the embedding rows of `ids`, whose keys and values are stored on the way.
+  /// [S, d], of the model's dtype and device, with respect to the embedding rows of `ids`, whose keys and values are
+  /// stored on the way.
   at::Tensor gradient(const std::vector<int64_t>& ids, const TargetObjective& objective) {
     const PassGuard guard(/*gradients=*/true);
     gradient_slot.copy_(at::tensor(ids, at::kLong));
     const auto [hidden, of_slot] = captured_gradient.run(objective, [&] { return pass_of_gradient(objective); });
     check_hidden_finite(hidden);
-    return of_slot.to(at::kCPU, at::kFloat);
+    return of_slot;
+  }
+
+  /// Rebases to the slot that rank 0 gives, and adds what that costs to `flops`.
+  ///
+  /// @param finish  makes of the gradient by the embedding rows what is returned, on the CPU
+  template <typename Finish>
+  at::Tensor gradient_of_rank_0(const Prompt& prompt, const at::Tensor& slot_ids, const TargetObjective& objective,
+                                double& flops, const Finish& finish) {
+    const std::vector<int64_t> ids = base_of_rank_0([&] {
+      check_objective(objective);
+      return check_slot_ids(config, prompt, slot_ids);
+    });
+    base.clear();
+    at::Tensor result;
+    on_all_ranks(options.shard, [&] {
+      const at::Tensor of_slot = gradient(ids, objective);
+      const PassGuard guard(/*gradients=*/false);
+      result = finish(of_slot).to(at::kCPU, at::kFloat);
+    });
+    base = ids;
+    if (options.shard.world > 1) options.shard.broadcast(result);
+
+    // Forward, and as much again backward: only input gradients are computed, no weight has one. Attention goes forward
+    // in two products and backward in four (the gradients of probabilities, v, q and k), or five where the kernel
+    // computes its scores again, which it does not keep.
+    const double attention_passes = config.attention_soft_cap ? 3.0 : 3.5;
+    const int64_t rows = slot + tail_length();
+    flops += on_every_rank(2 * (decode_linear_flops(*model, rows, rows) + head_flops(config, target)) +
+                           attention_passes * sequence_attention_flops(config, before, rows));
+    return result;
   }
 
   /// The slot that rank 0 gives, once checked.
@@ -308,37 +339,17 @@ CandidateScores CandidateScorer::score(const at::Tensor& candidates, const Targe
 }
 
 at::Tensor CandidateScorer::embedding_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) {
-  Plan& plan = *plan_;
-  const std::vector<int64_t> base = plan.base_of_rank_0([&] {
-    check_objective(objective);
-    return check_slot_ids(plan.config, prompt(), slot_ids);
-  });
-  const CostMeter meter(cost_, plan.memory);
-  plan.base.clear();
-  at::Tensor gradient;
-  on_all_ranks(plan.options.shard, [&] { gradient = plan.gradient(base, objective); });
-  plan.base = base;
-  if (plan.options.shard.world > 1) plan.options.shard.broadcast(gradient);
-
-  // Forward, and as much again backward: only input gradients are computed, no weight has one. Attention goes forward
-  // in two products and backward in four (the gradients of probabilities, v, q and k), or five where the kernel
-  // computes its scores again, which it does not keep.
-  const double attention_passes = plan.config.attention_soft_cap ? 3.0 : 3.5;
-  const int64_t rows = plan.slot + plan.tail_length();
-  cost_.flops +=
-      plan.on_every_rank(2 * (decode_linear_flops(*plan.model, rows, rows) + head_flops(plan.config, plan.target)) +
-                         attention_passes * sequence_attention_flops(plan.config, plan.before, rows));
-  return gradient;
+  const CostMeter meter(cost_, plan_->memory);
+  return plan_->gradient_of_rank_0(prompt(), slot_ids, objective, cost_.flops,
+                                   [](const at::Tensor& of_slot) { return of_slot; });
 }
 
 at::Tensor CandidateScorer::token_gradient(const at::Tensor& slot_ids, const TargetObjective& objective) {
   Plan& plan = *plan_;
-  at::Tensor gradient = embedding_gradient(slot_ids, objective);
   const CostMeter meter(cost_, plan.memory);
-  const PassGuard guard(/*gradients=*/false);
-  const at::Tensor& embedding = plan.model->weights().embedding;
-  gradient = at::mm(gradient.to(embedding.options()), embedding.t()).to(at::kCPU, at::kFloat);
-  if (plan.options.shard.world > 1) plan.options.shard.broadcast(gradient);
+  const at::Tensor gradient = plan.gradient_of_rank_0(
+      prompt(), slot_ids, objective, cost_.flops,
+      [&](const at::Tensor& of_slot) { return at::mm(of_slot, plan.model->weights().embedding.t()); });
   cost_.flops += plan.on_every_rank(head_flops(plan.config, plan.slot));
   return gradient;
 }
@@ -346,7 +357,7 @@ at::Tensor CandidateScorer::token_gradient(const at::Tensor& slot_ids, const Tar
 at::Tensor CandidateScorer::promising_tokens(const at::Tensor& gradient, const at::Tensor& allowed, int64_t k) {
   const CostMeter meter(cost_, plan_->memory);
   at::Tensor tokens = titer::promising_tokens(*plan_->model, plan_->slot, gradient, allowed, k);
-  cost_.flops += head_flops(plan_->config, plan_->slot);
+  if (tokens.size(1) > 0) cost_.flops += head_flops(plan_->config, plan_->slot);
   return tokens;
 }
 

@@ -1,5 +1,8 @@
 #include "promising_tokens.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/amax.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 #include <titer/kernels/token_gradient_topk.h>
@@ -28,8 +31,11 @@ at::Tensor promising_tokens(const CausalLM& model, int64_t slot_length, const at
   const int64_t kept = std::min(k, permitted.sum().item<int64_t>());
   if (kept == 0) return at::zeros({slot_length, 0}, at::kLong);
   const at::Tensor& embedding = model.weights().embedding;
+  // The order of a row does not depend on its scale, but what float16 can hold does. A zero row stays as it is.
+  const at::Tensor largest = gradient.abs().amax(1, /*keepdim=*/true);
+  const at::Tensor scaled = gradient / largest.masked_fill(largest.eq(0), 1);
   const at::Tensor ids =
-      ops::token_gradient_topk(gradient.to(embedding.options()), embedding, permitted.to(model.device()), kept)
+      ops::token_gradient_topk(scaled.to(embedding.options()), embedding, permitted.to(model.device()), kept)
           .ids.to(at::kCPU);
   TORCH_CHECK_VALUE(ids.min().item<int64_t>() >= 0, "[session] the token gradient is not finite");
   return ids;

@@ -13,6 +13,7 @@
 #include <cmath>
 #include <limits>
 #include <set>
+#include <span>
 
 #include "embedding.h"
 
@@ -41,10 +42,17 @@ TokenChoice::TokenChoice(const CausalLM& model, const GenerateOptions& options)
 }
 
 ChosenTokens TokenChoice::choose(const at::Tensor& hidden, const std::vector<Draw>& draws) {
-  const bool all_allowed =
-      ends_.numel() == 0 || std::all_of(draws.begin(), draws.end(), [](const Draw& draw) { return draw.may_end; });
-  if (temperature_ == 0.0 && all_allowed && !model_.config().logit_soft_cap) return likeliest(hidden);
-  return choose_by_logits(logits(model_, hidden), draws);
+  if (temperature_ != 0.0 || model_.config().logit_soft_cap) return choose_by_logits(logits(model_, hidden), draws);
+  ChosenTokens chosen = likeliest(hidden);
+  for (size_t row = 0; row < draws.size(); ++row) {
+    const std::span<const int64_t> ends(ends_.const_data_ptr<int64_t>(), static_cast<size_t>(ends_.numel()));
+    if (draws[row].may_end || std::find(ends.begin(), ends.end(), chosen.ids[row]) == ends.end()) continue;
+    const at::Tensor of_row = logits(model_, hidden.narrow(0, static_cast<int64_t>(row), 1));
+    const ChosenTokens other = choose_by_logits(of_row, {draws[row]});
+    chosen.ids[row] = other.ids[0];
+    chosen.log_probs[row] = other.log_probs[0];
+  }
+  return chosen;
 }
 
 /// Without logits: as they are scored against a target, here the first token of the vocabulary.
@@ -63,10 +71,10 @@ ChosenTokens TokenChoice::choose_by_logits(at::Tensor logits, const std::vector<
   if (logits.scalar_type() != at::kDouble) logits = logits.to(at::kFloat);
   const at::Tensor log_probs = at::log_softmax(logits, 1);  // a logit of inf or NaN makes NaN of its whole row
   TORCH_CHECK_VALUE(!log_probs.select(1, 0).isnan().any().item<bool>(), "[generate] logits are not finite");
-  if (ends_.device() != logits.device()) ends_ = ends_.to(logits.device());
+  const at::Tensor ends = ends_.to(logits.device());
   for (size_t row = 0; row < draws.size(); ++row) {
     if (draws[row].may_end || ends_.numel() == 0) continue;
-    logits.select(0, static_cast<int64_t>(row)).index_fill_(0, ends_, -std::numeric_limits<double>::infinity());
+    logits.select(0, static_cast<int64_t>(row)).index_fill_(0, ends, -std::numeric_limits<double>::infinity());
   }
 
   ChosenTokens chosen;

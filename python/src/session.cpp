@@ -134,7 +134,7 @@ The allowed tokens of lowest token gradient at every position, without forming t
 Parameters
 ----------
 gradient : Tensor
-    `[S, d]`, any mix of embedding gradients.
+    `[S, d]` of floating point, any mix of embedding gradients; rounded to the model's dtype.
 allowed : Tensor
     `[A]` bool; ids from A on are not allowed.
 k : int
@@ -148,6 +148,8 @@ Raises
 ------
 ValueError
     If a shape does not fit, k is below 1, or the gradient of an allowed token is not finite.
+TypeError
+    If a dtype does not fit.
 )doc")
       .def_property_readonly("prompt", &Session::prompt, "The opened prompt.")
       .def_property_readonly(

@@ -499,7 +499,7 @@ class Session:
         Parameters
         ----------
         gradient : Tensor
-            `[S, d]`, any mix of embedding gradients.
+            `[S, d]` of floating point, any mix of embedding gradients; rounded to the model's dtype.
         allowed : Tensor
             `[A]` bool; ids from A on are not allowed.
         k : int
@@ -513,6 +513,8 @@ class Session:
         ------
         ValueError
             If a shape does not fit, k is below 1, or the gradient of an allowed token is not finite.
+        TypeError
+            If a dtype does not fit.
         """
     def rebase(
         self,

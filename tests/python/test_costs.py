@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import titer
-from model_cases import CASES, make_module, pair, random_slots, tokenizer
+from model_cases import CASES, VOCABULARY, make_module, pair, random_slots, tokenizer
 from op_recorder import OpRecorder
 from test_scorer import open_prompt
 from transformers_oracle import OBJECTIVES
@@ -52,6 +52,12 @@ def test_flops_are_those_of_the_operations_that_ran(case: str, shape: str) -> No
             session.token_gradient(torch.tensor(prompt.slot_ids), **objective)
         assert session.cost.flops - before == pytest.approx(gradient.flops, rel=0.01)
         before = session.cost.flops
+    with OpRecorder() as choosing:
+        inner = session.embedding_gradient(torch.tensor(prompt.slot_ids))
+        session.promising_tokens(inner, torch.ones(VOCABULARY, dtype=torch.bool), 4)
+    product = 2 * len(prompt.slot_ids) * inner.shape[1] * VOCABULARY  # inside token_gradient_topk
+    assert session.cost.flops - before == pytest.approx(choosing.flops + product, rel=0.01)
+    before = session.cost.flops
     with OpRecorder() as rebasing:
         session.rebase(random_slots(prompt, 1, 1, seed=2)[0])
     assert session.cost.flops - before == pytest.approx(rebasing.flops, rel=0.01)

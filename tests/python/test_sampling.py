@@ -129,6 +129,16 @@ def test_top_k_of_1_is_greedy_and_greedy_ignores_both() -> None:
             assert answer.log_probs == pytest.approx(likeliest.log_probs, abs=1e-5)  # greedy ones come without logits
 
 
+def test_a_minimum_length_changes_no_greedy_answer_that_is_longer() -> None:
+    """In bfloat16, where the order of rounded logits is another one now and then."""
+    model = titer.load_model(make_module(seed=4).to(torch.bfloat16), tokenizer=tokenizer())
+    prompts = random_prompts(40, seed=7)
+    longer = [answer for answer in titer.generate(model, prompts, max_new_tokens=8) if len(answer.ids) == 8]
+    assert len(longer) > 20
+    with_minimum = titer.generate(model, prompts, max_new_tokens=8, min_new_tokens=8)
+    assert [answer for answer in with_minimum if answer in longer] == longer
+
+
 def test_cuts_that_keep_everything_change_no_draw() -> None:
     model = pair("biases").model
     prompts = random_prompts(6, seed=2)

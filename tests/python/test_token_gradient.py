@@ -66,6 +66,21 @@ def test_promising_tokens_have_the_lowest_allowed_gradient(scorer: type[titer.Se
     assert scorer(model, prompt).promising_tokens(gradient, torch.zeros(7, dtype=torch.bool), k).shape[1] == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_promising_tokens_of_narrow_models_do_not_depend_on_the_scale(dtype: torch.dtype) -> None:
+    prompt = open_prompt("infix")
+    module = make_module(seed=3).to(dtype)
+    session = titer.CandidateScorer(titer.load_model(module, tokenizer=tokenizer()), prompt)
+    gradient = session.embedding_gradient(prompt.slot_ids)
+    allowed = torch.ones(session.token_gradient(prompt.slot_ids).shape[1], dtype=torch.bool)
+    tokens = session.promising_tokens(gradient, allowed, 20)
+    for scale in (2.0**-40, 2.0**40):
+        assert torch.equal(session.promising_tokens(scale * gradient, allowed, 20), tokens)
+    scores = gradient.double() @ module.get_input_embeddings().weight.detach().double().T
+    chosen = scores.gather(1, tokens).sort(1).values
+    assert (chosen - scores.sort(1).values[:, :20]).abs().max() <= 2e-2 * scores.abs().max()
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

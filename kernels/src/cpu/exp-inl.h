@@ -1,4 +1,4 @@
-// The exponential of vectors of numbers up to 88. Included once per instruction set, see highway_targets.h.
+// The exponential of vectors. Included once per instruction set, see highway_targets.h.
 
 #if defined(TITER_KERNELS_CPU_EXP_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TITER_KERNELS_CPU_EXP_INL_H_
@@ -16,7 +16,7 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// e^x for x <= 88 to the last digits; 0 where it would be a subnormal float; NaN stays NaN.
+/// e^x to the last digits, of float for x <= 88; 0 where that would be a subnormal float; NaN stays NaN.
 ///
 /// Of float, in half the operations of Highway's, which covers all numbers: x = n ln 2 + r with |r| <= ln 2 / 2, and
 /// e^x = 2^n e^r. Adding 1.5 * 2^23 to x / ln 2 rounds it to n, which then stands in the lowest bits of the sum.

@@ -44,8 +44,8 @@ struct GeluTanh {
   }
 };
 
-/// 1 / x of a normal x to the last digits. A division of floats takes as long as all the rest of a gate; two steps of
-/// Newton's method from the processor's guess, which has 8 bits at least, do not.
+/// 1 / x to the last digits, where both are normal numbers. A division of floats takes as long as all the rest of a
+/// gate; two steps of Newton's method from the processor's guess, which has 8 bits at least, do not.
 template <class D>
 HWY_INLINE hn::Vec<D> reciprocal(D d, hn::Vec<D> x) {
   const auto one = hn::Set(d, 1);
@@ -64,7 +64,7 @@ struct Logistic {
   using T = hn::TFromD<D>;
 
   HWY_INLINE Logistic(D d, hn::Vec<D> z) {
-    const auto limit = hn::Set(d, static_cast<T>(sizeof(T) == 8 ? 700 : 88));  // exp stays finite
+    const auto limit = hn::Set(d, static_cast<T>(sizeof(T) == 8 ? 700 : 87.3));  // e^limit has a normal reciprocal
     const auto lowest = hn::Neg(limit);
     const auto inverse = exp_up_to_88(d, hn::Neg(hn::Max(lowest, hn::Min(z, limit))));
     const auto quotient = reciprocal(d, hn::Add(hn::Set(d, 1), inverse));

@@ -48,7 +48,8 @@ class PackedKeys {
         keys_(empty_buffer<T>(ceil_div(max_length, kTileKeys) * capacity_ * head_dim)),
         values_(empty_buffer<T>(ceil_div(max_length, kTileKeys) * capacity_ * head_dim)) {}
 
-  /// Writes `count` positions from `first` on. The last tile is padded with zeros; what stood behind it is lost.
+  /// Writes `count` positions from `first` on; what stood behind them is lost. Their last vector is filled with zeros
+  /// of values and with any keys, whose scores nobody sees.
   void pack(int64_t first, const T* keys, int64_t key_stride, const T* values, int64_t value_stride, int64_t count) {
     for (int64_t done = 0; done < count;) {
       const int64_t column = (first + done) % kTileKeys, size = std::min(kTileKeys - column, count - done);

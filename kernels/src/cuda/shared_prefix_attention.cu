@@ -219,6 +219,9 @@ __device__ void update_softmax(int r, const Seen& seen, int first_place, float s
   }
 }
 
+constexpr size_t kMaxArgumentBytes = 32764;
+static_assert(sizeof(AttentionHeads<__half>) + sizeof(TileBatch) <= kMaxArgumentBytes);
+
 // One block for each tile and key head.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)

@@ -61,10 +61,10 @@ T value_of_lane(unsigned mask, T value, unsigned lane, const std::source_locatio
     for (void* const operand : operands) {
       if (operand == nullptr) continue;
       auto* const own = static_cast<Operand*>(operand);
-      // What a lane that is not in the mask would give is undefined.
       own->result = own->lane >= kWarp ? own->value : static_cast<const Operand*>(operands.at(own->lane))->value;
     }
   };
+  if (lane < kWarp && (mask >> lane & 1) == 0) stop("the mask leaves out the lane that is read", where);
   Operand own{value, lane, value};
   wait_for_warp(mask, &own, exchange, where);
   return own.result;

@@ -44,6 +44,9 @@ void Fiber::start(void (*body)()) {
 #endif
   body_ = body;
   has_begun_ = false;
+#ifdef __SANITIZE_ADDRESS__
+  fake_stack_ = nullptr;
+#endif
   getcontext(&beginning_);
   beginning_.uc_stack.ss_sp = stack_;
   // Tops of stacks at one place of their pages would push each other out of the cache.

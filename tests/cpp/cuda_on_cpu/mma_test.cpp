@@ -64,11 +64,17 @@ __global__ void impatient_kernel(const float* from, float* to) {
   *to = shared[0];
 }
 
-TEST(CudaOnCpu, a_copy_that_nobody_waits_for_does_not_arrive) {
+TEST(CudaOnCpu, a_copy_that_nobody_waits_for_may_have_arrived_or_not) {
   alignas(16) const float from[4] = {1, 2, 3, 4};
-  float to = 0;
-  EXPECT_EQ(launch(impatient_kernel, {1, 1, nullptr, 16}, from, &to), cudaSuccess);
-  EXPECT_TRUE(std::isnan(to));
+  int arrived = 0;
+  for (int i = 0; i < 64; ++i) {
+    float to = 0;
+    EXPECT_EQ(launch(impatient_kernel, {1, 1, nullptr, 16}, from, &to), cudaSuccess);
+    EXPECT_TRUE(to == 1 || std::isnan(to)) << to;
+    arrived += to == 1 ? 1 : 0;
+  }
+  EXPECT_GT(arrived, 0);
+  EXPECT_LT(arrived, 64);
 }
 
 __global__ void misaligned_kernel(const float* from) {

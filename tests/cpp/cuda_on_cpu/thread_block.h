@@ -1,6 +1,7 @@
 // Runs a grid of GPU threads on one CPU thread: one block after the other, and the threads of a block in turns, in an
 // order that is drawn at random for each block and after each barrier. A thread runs until it has to wait for others.
-// One that reads what another one writes without a barrier between them therefore finds it unwritten sooner or later.
+// One that reads what another one writes without a barrier between them therefore finds it unwritten sooner or later;
+// in static shared memory it finds what the block before has left there.
 //
 // What a GPU leaves undefined is an error here: a barrier that a thread of the block never reaches, threads that wait
 // at different barriers, lanes of a warp that an operation names and that do not come.
@@ -40,7 +41,8 @@ std::byte* shared_memory();
 /// The thread that runs waits for the rest of its block.
 void wait_for_block(std::source_location where);
 
-/// Copies `bytes` when the thread that runs asks for it with finish_copies(): not before, and never if it does not ask.
+/// Copies `bytes` at once, or when the thread that runs asks for it with finish_copies(), as chance decides: a GPU
+/// promises no more.
 void copy_later(void* to, const void* from, size_t bytes);
 void finish_copies();
 

@@ -104,6 +104,10 @@ __global__ void half_warp_kernel() {
   if (threadIdx.x % 32 < 16) __shfl_down_sync(0xFFFFFFFF, 1.0F, 1);
 }
 
+__global__ void narrow_kernel() {
+  if (threadIdx.x < 16) __shfl_down_sync(0xFFFF, 1.0F, 8);
+}
+
 __global__ void whole_warp_kernel() { __shfl_down_sync(0xFFFFFFFF, 1.0F, 1); }
 
 TEST(CudaOnCpu, threads_that_wait_forever_are_named) {
@@ -129,6 +133,11 @@ TEST(CudaOnCpu, threads_that_wait_forever_are_named) {
         launch(whole_warp_kernel, {1, 40, nullptr});
       },
       ThrowsMessage<std::runtime_error>(HasSubstr("8 threads wait for lanes of their warp")));
+  EXPECT_THAT(
+      [] {
+        launch(narrow_kernel, {1, 32, nullptr});
+      },
+      ThrowsMessage<std::runtime_error>(HasSubstr("the mask leaves out the lane that is read")));
   std::vector<float> values = counted_from(0);  // and nothing is left of them
   EXPECT_EQ(launch(turn_around_kernel<true>, {1, kThreads, nullptr}, values.data()), cudaSuccess);
   EXPECT_EQ(values[0], kThreads - 1);

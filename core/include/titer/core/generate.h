@@ -80,7 +80,8 @@ struct Generation {
 /// Continues every prompt until an end-of-sequence token of the model, a stop string, `max_new_tokens`, or the end of
 /// its context.
 ///
-/// Tokens. Greedy decoding takes the most likely token, of several the one of lowest id. Sampling divides the logits by
+/// Tokens. Greedy decoding takes the most likely token, of several the one of lowest id, as scoring a target does: by
+/// logits that are not rounded to the model's dtype, unless they are capped. Sampling divides the logits by
 /// the temperature, keeps the top_k (and what is as likely as the last of them), and of these the nucleus top_p
 /// (Holtzman et al. 2020, arXiv:1904.09751; of equally likely tokens at its border those of lowest id), as transformers
 /// does, whose choice at that border is arbitrary. Draws are keyed by (seed, ids of the prompt, how often it came

@@ -79,10 +79,12 @@ class TITER_EXPORT Session {
   /// The allowed tokens of lowest token gradient at every position, best first, without forming that gradient. Of equal
   /// ones the lowest id comes first. Where ranks share a session, a call of one rank alone.
   ///
-  /// @param gradient  [S, d], any mix of embedding gradients
+  /// @param gradient  [S, d] of floating point, any mix of embedding gradients; rounded to the model's dtype
   /// @param allowed   [A] bool; ids from A on are not allowed, and entries beyond the vocabulary count for nothing
-  /// @return          [S, m] int64 on the CPU, m the smaller of k and the number of allowed tokens
-  /// @throws ValueError if a shape does not fit, k < 1, or the gradient of an allowed token is not finite
+  /// @return          [S, m] int64 on the CPU, contiguous; m is the smaller of k and the number of allowed tokens
+  /// @throws ValueError if a shape does not fit, k < 1, or the gradient of an allowed token is not finite; TypeError
+  /// for
+  ///         another dtype
   virtual at::Tensor promising_tokens(const at::Tensor& gradient, const at::Tensor& allowed, int64_t k) = 0;
 
   /// What the system answers when the slot holds this text: re-rendered and re-tokenised as a whole.
