@@ -21,6 +21,15 @@ TargetObjective objective(const std::string& loss, double mellowmax_alpha, doubl
   return {options.loss, options.mellowmax_alpha, options.cw_margin};
 }
 
+/// The binding of one of the two gradients.
+auto gradient(at::Tensor (Session::*of_slot)(const at::Tensor&, const TargetObjective&)) {
+  return [of_slot](Session& self, const TokenIds& slot_ids, const std::string& loss, double alpha, double margin) {
+    const TargetObjective wanted = objective(loss, alpha, margin);
+    const py::gil_scoped_release no_gil;
+    return (self.*of_slot)(slot_ids.tensor, wanted);
+  };
+}
+
 template <typename Scorer>
 std::unique_ptr<Scorer> open_scorer(std::shared_ptr<CausalLM> model, const Prompt& prompt,
                                     std::optional<int64_t> batch_size) {
@@ -107,26 +116,12 @@ IndexError
           py::arg("candidates"), py::arg("loss") = "cross_entropy", py::arg("mellowmax_alpha") = 1.0,
           py::arg("cw_margin") = 1e-3,
           "Losses `[B]` float32 in the unit of `loss`, and `[B]` bool: every target token is the model's first choice.")
-      .def(
-          "token_gradient",
-          [](Session& self, const TokenIds& slot_ids, const std::string& loss, double alpha, double margin) {
-            const TargetObjective wanted = objective(loss, alpha, margin);
-            const py::gil_scoped_release no_gil;
-            return self.token_gradient(slot_ids.tensor, wanted);
-          },
-          py::arg("slot_ids"), py::arg("loss") = "cross_entropy", py::arg("mellowmax_alpha") = 1.0,
-          py::arg("cw_margin") = 1e-3,
-          "Gradient `[S, V]` float32 of the loss with respect to a one-hot encoding of the slot `[S]`; rebases to it.")
-      .def(
-          "embedding_gradient",
-          [](Session& self, const TokenIds& slot_ids, const std::string& loss, double alpha, double margin) {
-            const TargetObjective wanted = objective(loss, alpha, margin);
-            const py::gil_scoped_release no_gil;
-            return self.embedding_gradient(slot_ids.tensor, wanted);
-          },
-          py::arg("slot_ids"), py::arg("loss") = "cross_entropy", py::arg("mellowmax_alpha") = 1.0,
-          py::arg("cw_margin") = 1e-3,
-          "Gradient `[S, d]` float32 of the loss with respect to the embedding rows of the slot `[S]`; rebases to it.")
+      .def("token_gradient", gradient(&Session::token_gradient), py::arg("slot_ids"), py::arg("loss") = "cross_entropy",
+           py::arg("mellowmax_alpha") = 1.0, py::arg("cw_margin") = 1e-3,
+           "Gradient `[S, V]` float32 of the loss with respect to a one-hot encoding of the slot `[S]`; rebases to it.")
+      .def("embedding_gradient", gradient(&Session::embedding_gradient), py::arg("slot_ids"),
+           py::arg("loss") = "cross_entropy", py::arg("mellowmax_alpha") = 1.0, py::arg("cw_margin") = 1e-3,
+           "Gradient `[S, d]` float32 of the loss with respect to the embedding rows of the slot `[S]`; rebases to it.")
       .def("promising_tokens", &Session::promising_tokens, py::arg("gradient"), py::arg("allowed"), py::arg("k"),
            release, R"doc(
 The allowed tokens of lowest token gradient at every position, without forming that gradient.
