@@ -5,7 +5,8 @@
 A figure is the ratio of median step times within one repeat: nanoGCG at its better batch size (all candidates at once,
 or 64) over titer; printed are the median and the range over repeats. The first step of every process is not counted.
 Before anything is reported, both sides must have read the same token ids and agree on the loss of the start, and
-nanoGCG's own functions must confirm the loss of titer's result. Everything goes to benchmarks/results/.
+nanoGCG's own functions must confirm the loss of titer's result. A file for each model and dtype is written
+to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -49,16 +50,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
-    results = []
     with tempfile.TemporaryDirectory(prefix="titer-bench-") as scratch:
         for name in arguments.models:
             folder = model_folder(name, Path(scratch))
             initial, target = prompt_parts(folder)
             dtypes = arguments.dtypes if name == "smollm2" else arguments.dtypes[:1]
             for dtype in dtypes:
-                results.append(_compare(name, folder, initial, target, dtype, arguments))
-    report = {"machine": machine(), "command": command(), "results": results}
-    write(arguments.out, "gcg_step_cpu", report, _table(report))
+                result = _compare(name, folder, initial, target, dtype, arguments)
+                report = {"machine": machine(), "command": command(), "results": [result]}
+                write(arguments.out, f"gcg_step_{name}_{dtype}_cpu", report, _table(report))
 
 
 def _compare(

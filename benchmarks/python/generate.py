@@ -50,8 +50,7 @@ def main() -> None:
 def compare(folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
     ours = titer.load_model(folder, dtype=dtype)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
-    rng = random.Random(0)
-    prompts = [ours.tokenizer.encode(" ".join(sentence(rng) for _ in range(rng.randint(1, 2)))) for _ in range(PROMPTS)]
+    prompts = benchmark_prompts(ours)
     padded, mask = left_padded(prompts, pad=theirs.config.eos_token_id)
 
     def run_theirs() -> list[list[int]]:
@@ -82,6 +81,11 @@ def compare(folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
         "seconds": seconds,
         "ratio": [statistics.median(ratios), min(ratios), max(ratios)],
     }
+
+
+def benchmark_prompts(model: titer.CausalLM) -> list[list[int]]:
+    rng = random.Random(0)
+    return [model.tokenizer.encode(" ".join(sentence(rng) for _ in range(rng.randint(1, 2)))) for _ in range(PROMPTS)]
 
 
 def left_padded(prompts: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

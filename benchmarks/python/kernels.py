@@ -50,11 +50,17 @@ def main() -> None:
     write(arguments.out, "kernels_cpu", report, table(report))
 
 
-def table(report: dict[str, Any]) -> str:
-    runs: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))  # case, method, aggregate
+def by_case(report: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Aggregates of the runs by case (operation and name), method and what they are, as in "median"."""
+    runs: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
     for run in report["benchmarks"]:
         method, case = run["run_name"].split("/", 1)
         runs[re.sub(r"/(real_time|repeats:\d+)", "", case)][method][run["aggregate_name"]] = run
+    return runs
+
+
+def table(report: dict[str, Any]) -> str:
+    runs = by_case(report)
     lines = ["| case | titer | torch | over torch | copy | of the copy |", "|---|---|---|---|---|---|"]
     copies = {case: run["copy"] for case, run in runs.items() if "copy" in run}
     for case, run in sorted(runs.items()):

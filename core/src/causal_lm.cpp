@@ -22,7 +22,11 @@
 namespace titer {
 
 CausalLM::CausalLM(ModelConfig config, const WeightSource& source) : config_(std::move(config)) {
-  weights_ = read_weights(config_, source, parameters_);
+  const auto frozen = [&](const std::string& name) {
+    const at::Tensor tensor = source(name);
+    return tensor.defined() ? tensor.detach() : tensor;
+  };
+  weights_ = read_weights(config_, frozen, parameters_);
 }
 
 int64_t CausalLM::weight_bytes() const {

@@ -22,17 +22,21 @@ std::optional<at::Tensor> bias_of(const LinearWeights& w) {
   return w.bias.defined() ? std::make_optional(w.bias) : std::nullopt;
 }
 
+at::Tensor adapted(const at::Tensor& y, const at::Tensor& x, const LinearWeights& w) {
+  return w.adapter == nullptr ? y : w.adapter->add_to(y, x);
+}
+
 at::Tensor linear(const at::Tensor& x, const LinearWeights& w, Workspace* workspace, std::string_view purpose) {
-  if (workspace == nullptr) return at::linear(x, w.weight, w.bias);
+  if (workspace == nullptr) return adapted(at::linear(x, w.weight, w.bias), x, w);
   const at::Tensor out = workspace->take(purpose, {x.size(0), w.weight.size(0)}, x.options());
-  return ops::linear_out(out, x, w.weight, bias_of(w), std::nullopt);
+  return adapted(ops::linear_out(out, x, w.weight, bias_of(w), std::nullopt), x, w);
 }
 
 /// residual + linear(x); in place where no gradient is wanted.
 at::Tensor add_linear(const at::Tensor& residual, const at::Tensor& x, const LinearWeights& w, Workspace* workspace) {
-  if (workspace == nullptr) return residual + at::linear(x, w.weight, w.bias);
+  if (workspace == nullptr) return residual + linear(x, w, workspace, "block");
   if (w.bias.defined()) return residual.add_(linear(x, w, workspace, "block"));  // torch's GEMMs would need a temporary
-  return ops::linear_out(residual, x, w.weight, std::nullopt, residual);
+  return adapted(ops::linear_out(residual, x, w.weight, std::nullopt, residual), x, w);
 }
 
 /// residual + norm(linear(x)), where the family normalises what a block gives.
@@ -116,11 +120,11 @@ at::Tensor rotate(const at::Tensor& x, const Rotary& rotary, Workspace* workspac
 
 }  // namespace
 
-at::Tensor decode(const CausalLM& model, at::Tensor x, const Rotaries& rotaries, LayerAttention& attention,
+at::Tensor decode(const Network& network, at::Tensor x, const Rotaries& rotaries, LayerAttention& attention,
                   Workspace* workspace) {
-  const ModelConfig& config = model.config();
+  const ModelConfig& config = network.config;
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const LayerWeights& w = model.weights().layers[static_cast<size_t>(i)];
+    const LayerWeights& w = network.weights.layers[static_cast<size_t>(i)];
     const bool last = i + 1 == config.num_layers;
     const at::Tensor wanted = last ? attention.output_rows() : at::Tensor();
     at::Tensor h = config.pre_norm ? normalise(x, w.attention_norm, config, workspace, "norm") : x;
@@ -136,16 +140,16 @@ at::Tensor decode(const CausalLM& model, at::Tensor x, const Rotaries& rotaries,
     if (!config.parallel_residual) h = config.pre_norm ? normalise(x, w.mlp_norm, config, workspace, "norm") : x;
     x = add_block(x, mlp(h, w, config, workspace), w.down, w.post_mlp_norm, config, workspace);
   }
-  return normalise(x, model.weights().final_norm, config, workspace, "norm");
+  return normalise(x, network.weights.final_norm, config, workspace, "norm");
 }
 
-double decode_linear_flops(const CausalLM& model, int64_t rows, int64_t output_rows) {
-  const ModelConfig& config = model.config();
+double decode_linear_flops(const Network& network, int64_t rows, int64_t output_rows) {
+  const ModelConfig& config = network.config;
   const int64_t q = config.hidden_size * config.num_heads * config.head_dim;  // as many for the output projection
   const int64_t kv = 2 * config.hidden_size * config.num_kv_heads * config.head_dim;
   const int64_t mlp = (config.gated_mlp ? 3 : 2) * config.hidden_size * config.intermediate_size;
   // In the last layer, what all rows need, and what the wanted ones do.
-  const bool fused = model.weights().layers.back().qkv.weight.defined();
+  const bool fused = network.weights.layers.back().qkv.weight.defined();
   const int64_t last_all = fused ? q + kv : kv;
   const int64_t last_wanted = (fused ? 0 : q) + q + mlp;
   return 2.0 *

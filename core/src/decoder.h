@@ -26,17 +26,27 @@ class LayerAttention {
   virtual at::Tensor output_rows() const { return {}; }
 };
 
+/// What a pass computes: a model with its own weights, or with others of the same shapes in their place, some of which
+/// may be in training.
+struct Network {
+  Network(const CausalLM& model) : config(model.config()), weights(model.weights()) {}  // every model is one
+  Network(const ModelConfig& shape, const ModelWeights& values) : config(shape), weights(values) {}
+
+  const ModelConfig& config;
+  const ModelWeights& weights;
+};
+
 /// Final, normalised hidden states.
 ///
 /// @param x          [N, d] placed embeddings (embedding.h); overwritten where a workspace is given
 /// @param rotaries   angles of the N rows for each of the model's ropes
 /// @param workspace  for passes without a gradient; null makes every step a new tensor that autograd can follow
 /// @return           [M, d]
-at::Tensor decode(const CausalLM& model, at::Tensor x, const Rotaries& rotaries, LayerAttention& attention,
+at::Tensor decode(const Network& network, at::Tensor x, const Rotaries& rotaries, LayerAttention& attention,
                   Workspace* workspace);
 
 /// Floating-point operations (2 per multiply-add) of the linear layers of `decode` for N rows of which M are wanted.
-double decode_linear_flops(const CausalLM& model, int64_t rows, int64_t output_rows);
+double decode_linear_flops(const Network& network, int64_t rows, int64_t output_rows);
 
 /// Throws ValueError if a hidden state is not finite.
 void check_hidden_finite(const at::Tensor& hidden);

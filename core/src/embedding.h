@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <titer/core/causal_lm.h>
+#include "decoder.h"
 
 namespace titer {
 
@@ -11,13 +11,13 @@ namespace titer {
 /// models that do neither are returned as they are. Follows gradients of `rows`.
 ///
 /// @param positions  [N] int64
-at::Tensor place(const CausalLM& model, const at::Tensor& rows, const at::Tensor& positions);
+at::Tensor place(const Network& network, const at::Tensor& rows, const at::Tensor& positions);
 
 /// The same from token ids [N].
-at::Tensor embed(const CausalLM& model, const at::Tensor& ids, const at::Tensor& positions);
+at::Tensor embed(const Network& network, const at::Tensor& ids, const at::Tensor& positions);
 
 /// [..., V] from final hidden states [..., d], soft cap included.
-at::Tensor logits(const CausalLM& model, const at::Tensor& hidden);
+at::Tensor logits(const Network& network, const at::Tensor& hidden);
 
 /// cap * tanh(x / cap)
 at::Tensor soft_cap(const at::Tensor& x, double cap);

@@ -22,13 +22,10 @@ class PromptsAttention final : public LayerAttention {
   at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) override;
 
  private:
-  /// Rows [N, Hkv, hd] of the prompts into their slots [slots, capacity, Hkv, hd].
-  void store(const at::Tensor& rows, const at::Tensor& slots) const;
-
   const ModelConfig& config_;
   const KvCache& cache_;
-  int64_t first_slot_;
   at::Tensor lengths_, nothing_, last_rows_;
+  at::Tensor new_rows_;  // of a layer's cache
   Workspace& workspace_;
 };
 

@@ -1,48 +1,16 @@
 // A Hugging Face folder -> CausalLM. Tensors alias the mapped file, so that several processes share one copy of the
 // weights in the page cache.
-#include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <c10/util/Exception.h>
 #include <sys/mman.h>
 #include <titer/core/causal_lm.h>
 #include <titer/core/safetensors.h>
 #include <unistd.h>
 
-#include <cstring>
-
 #include "pass_guard.h"
+#include "stored_tensor.h"
 
 namespace titer {
 namespace {
-
-at::ScalarType scalar_type(const StoredTensor& tensor) {
-  switch (tensor.dtype) {
-    case StoredDtype::kF16:
-      return at::kHalf;
-    case StoredDtype::kBF16:
-      return at::kBFloat16;
-    case StoredDtype::kF32:
-      return at::kFloat;
-    case StoredDtype::kF64:
-      return at::kDouble;
-    default:
-      TORCH_CHECK_VALUE(false, "[load_model] weight '", tensor.name, "' has dtype ", dtype_name(tensor.dtype),
-                        ", expected F16, BF16, F32 or F64");
-  }
-}
-
-at::Tensor tensor_in_file(const StoredTensor& stored) {
-  const auto options = at::TensorOptions().dtype(scalar_type(stored));
-  if (!stored.is_aligned()) {
-    at::Tensor copy = at::empty(stored.shape, options);
-    std::memcpy(copy.data_ptr(), stored.data.data(), stored.data.size());
-    return copy;
-  }
-  // The mapping is read-only: weights are frozen, nothing in the library writes to them.
-  auto* data = const_cast<std::byte*>(stored.data.data());
-  return at::from_blob(
-      data, stored.shape, [storage = stored.storage](void*) {}, options);
-}
 
 /// Maps the pages now, so that loading and not the first pass pays for reading them.
 void populate(const StoredTensor& stored) {
@@ -63,7 +31,7 @@ std::shared_ptr<const CausalLM> load_model(const std::string& folder, std::optio
     const StoredTensor* stored = files.find(name);
     if (stored == nullptr) return {};
     populate(*stored);
-    at::Tensor tensor = tensor_in_file(*stored);
+    at::Tensor tensor = tensor_in_file(*stored, "load_model");
     return tensor.to(device, dtype.value_or(tensor.scalar_type()));
   };
   try {

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "json.h"
+#include "nearest_name.h"
 #include "quote.h"
 
 namespace titer {
@@ -86,45 +87,12 @@ std::string joined(const std::vector<std::string>& names) {
   throw std::invalid_argument(message);
 }
 
-/// Optimal string alignment distance: insertions, deletions, substitutions, swaps of neighbours.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> before(b.size() + 1);
-  std::vector<std::size_t> last(b.size() + 1);
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) last[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], before[j - 2] + 1);
-    }
-    std::swap(before, last);
-    std::swap(last, row);
-  }
-  return last[b.size()];
-}
-
 [[noreturn]] void fail_unknown(std::string_view where, std::string_view name, std::string_view origin,
                                const std::vector<OptionDescription>& known) {
-  std::string message = "[" + std::string(where) + "] unknown option " + quote(name, 64);
-  const OptionDescription* nearest = nullptr;
-  std::size_t nearest_distance = 0;
-  for (const auto& candidate : known) {
-    if (name.size() > 64) break;
-    const std::size_t distance = edit_distance(name, candidate.name);
-    if (distance <= std::max<std::size_t>(1, candidate.name.size() / 3) &&
-        (nearest == nullptr || distance < nearest_distance)) {
-      nearest = &candidate;
-      nearest_distance = distance;
-    }
-  }
-  if (nearest != nullptr) {
-    message += "; did you mean '" + nearest->name + "'?";
-  } else {
-    std::vector<std::string> names;
-    for (const auto& option : known) names.push_back(option.name);
-    message += "; known: " + joined(names);
-  }
+  std::vector<std::string_view> names;
+  for (const auto& option : known) names.push_back(option.name);
+  std::string message =
+      "[" + std::string(where) + "] unknown option " + quote(name, 64) + hint_for_unknown(name, names);
   if (!origin.empty()) message += " (" + escape_for_message(origin, 1024) + ")";
   throw std::invalid_argument(message);
 }

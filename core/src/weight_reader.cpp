@@ -136,8 +136,8 @@ class WeightReader {
                         tensor.scalar_type(), " on ", tensor.device(), ", '", first_name, "' is ", first.scalar_type(),
                         " on ", first.device());
     }
-    parameters_.emplace_back(name, tensor.detach());
-    return parameters_.back().second;
+    parameters_.emplace_back(name, tensor);
+    return tensor;
   }
 
   const ModelConfig& config_;

@@ -9,6 +9,8 @@
 
 namespace titer {
 
+/// Views follow the gradients of what the source gives.
+///
 /// @param parameters  every tensor that was taken is appended, whole, with its name
 /// @throws ValueError naming the parameter that is missing or does not fit
 ModelWeights read_weights(const ModelConfig& config, const WeightSource& source,

@@ -138,7 +138,7 @@ at::Tensor& out_meta(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   return out;
 }
 
-/// On any backend that computes; what takes the time are products.
+/// On any backend without a kernel for it; what takes the time are products.
 SharedPrefixGrads backward(const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& prefix_k, const at::Tensor& prefix_v, const at::Tensor& rows,
                            const at::Tensor& visible, Int queries, Int window, double scale,

@@ -3,7 +3,6 @@
 #include <pybind11/stl/filesystem.h>
 #include <titer/attacks/prompt/gcg.h>
 #include <titer/core/atomic_file.h>
-#include <titer/core/yaml_options.h>
 
 #include "bindings.h"
 #include "options.h"
@@ -60,46 +59,10 @@ AttackResult run_attack(const PromptAttack& attack, const System& system, const 
 
 template <typename Attack, typename Options>
 void register_attack(py::module_& m, const char* name, const char* where, const std::string& doc) {
-  const std::string python_name = name;
-  const std::string init = function_doc("__init__(self", describe_options(Options{}), "None");
-  const auto from_python = [where](const py::kwargs& options) {
-    return Attack(from_keywords<Options>(options, where));
-  };
   py::class_<Attack, PromptAttack> attack(m, name, doc.c_str());
-  {
-    py::options signatures;
-    signatures.disable_function_signatures();
-    attack.def(py::init(from_python), init.c_str());
-  }
-  attack
-      .def("__repr__",
-           [python_name](const Attack& self) {
-             return options_repr(python_name, describe_options(self.options()), describe_options(Options{}));
-           })
-      .def_property_readonly(
-          "options",
-          [](const Attack& self) {
-            py::dict out;
-            for (const OptionDescription& option : describe_options(self.options()))
-              out[py::str(option.name)] = to_python(option.value);
-            return out;
-          },
-          "All options with their values.")
-      .def_static(
-          "describe", [] { return describe(describe_options(Options{})); },
-          "Name, type, unit, range, default and meaning of every option.")
-      .def_static(
-          "from_config",
-          [where](const std::optional<std::filesystem::path>& path, const std::vector<std::string>& assignments) {
-            Options options;
-            if (path) set_options(options, read_yaml_options(*path), where);
-            std::vector<OptionAssignment> parsed;
-            for (const std::string& text : assignments) parsed.push_back(parse_option_text(Options{}, text, where));
-            set_options(options, parsed, where);
-            return Attack(options);
-          },
-          py::arg("path") = py::none(), py::arg("assignments") = std::vector<std::string>{},
-          "Options of a YAML file, then of ``key=value`` texts.");
+  register_configured<Options>(
+      attack, name, where, [](const Options& options) { return Attack(options); },
+      [](const Attack& self) { return self.options(); });
 }
 
 }  // namespace

@@ -56,6 +56,7 @@ void register_model(py::module_& m) {
                                                });
            }),
            py::arg("config_json"), py::arg("state_dict"))
+      .def(py::init([](const CausalLM& other) { return std::make_shared<CausalLM>(other); }), py::arg("other"))
       .def("__call__", &CausalLM::forward, py::arg("ids"), release, R"doc(
 Logits of whole sequences, without caches or gradients.
 
@@ -76,6 +77,14 @@ torch.Size([1, 3])
 )doc")
       .def("check_finite", &CausalLM::check_finite, release,
            "Raise ValueError naming the first weight that holds an infinity or NaN.")
+      .def(
+          "state_dict",
+          [](const CausalLM& self) {
+            return std::map<std::string, at::Tensor>(self.parameters().begin(), self.parameters().end());
+          },
+          "Every weight by its name, without a copy.")
+      .def_property_readonly("fingerprint", &CausalLM::fingerprint,
+                             "Differs between models: family, dtype, and a hash of a sample of the weights.")
       .def_property_readonly("num_parameters", &CausalLM::num_parameters, "Number of parameters, tied ones once.")
       .def_property_readonly("weight_bytes", &CausalLM::weight_bytes, "Bytes of all parameters, tied ones once.")
       .def_property_readonly(

@@ -5,6 +5,7 @@ PYBIND11_MODULE(_titer, m) {
   using namespace titer::python;
   register_errors(m);
   register_files(m);
+  register_dataset(m);
   register_tokenizer(m);
   register_model(m);
   register_generation(m);
@@ -12,6 +13,7 @@ PYBIND11_MODULE(_titer, m) {
   register_shard(m);
   register_session(m);
   register_attacks(m);
+  register_training(m);
   m.attr("__version__") = TITER_VERSION;
   m.def(
       "build_info",

@@ -10,12 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from titer import attacks, models, ops
+    from titer import attacks, clinic, models, ops, training
     from titer._titer import (
         CandidateScorer,
         Cost,
+        Dataset,
         Generation,
         Prompt,
+        Record,
         ReferenceScorer,
         Session,
         System,
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 __all__ = [
     "CandidateScorer",
     "Cost",
+    "Dataset",
     "Generation",
     "Model",
     "Prompt",
+    "Record",
     "ReferenceScorer",
     "Session",
     "Shard",
@@ -39,13 +43,15 @@ __all__ = [
     "Tokenizer",
     "__version__",
     "attacks",
+    "clinic",
     "generate",
     "load_model",
     "models",
     "ops",
+    "training",
 ]
 
-_MODULES = {"attacks": "titer.attacks", "models": "titer.models", "ops": "titer.ops"}
+_MODULES = {name: f"titer.{name}" for name in ("attacks", "clinic", "models", "ops", "training")}
 _ORIGINS = {
     "Model": "titer.loading",
     "Shard": "titer.sharding",

@@ -15,21 +15,144 @@ __all__: list[str] = [
     "CandidateScorer",
     "CausalLM",
     "Cost",
+    "Dataset",
+    "FinetuneOptions",
+    "FinetuneResult",
+    "FinetuneStep",
+    "Finetuning",
     "GCG",
     "Generation",
+    "LoraAdapter",
     "Prompt",
     "PromptAttack",
+    "Record",
     "ReferenceScorer",
     "Session",
     "Shard",
     "System",
     "Tokenizer",
+    "TrainingData",
     "build_info",
+    "finetune",
     "folder_file",
     "generate",
+    "merge",
     "read_folder_file",
     "read_folder_json",
 ]
+
+class Record:
+    """
+    One record of a `Dataset`.
+    """
+    def __repr__(self) -> str: ...
+    @property
+    def from_prompt(self) -> bool:
+        """
+        Whether the file has `prompt` and `response`, which without a chat template are plain text.
+        """
+    @property
+    def hash(self) -> str:
+        """
+        SHA-256 of the canonical JSON, hexadecimal.
+        """
+    @property
+    def id(self) -> str | None:
+        """
+        Name that no other record of the file has, or None.
+        """
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """
+        What `Prompt.from_chat` takes, ending with the answer: dictionaries of `role` and `content`. `prompt` and `response` of a file are one user and one assistant message.
+        """
+    @property
+    def metadata(self) -> dict[str, typing.Any]:
+        """
+        Dictionary, empty if the file has none.
+        """
+    @property
+    def task(self) -> str | None:
+        """
+        Name of the task that the record belongs to, or None.
+        """
+
+class Dataset:
+    """
+    Training records from a JSON lines file: checked when it is opened, read one at a time, named by hashes.
+
+    Each line is one object, at most 16 MiB long, with ``messages`` (an optional system message, then user and assistant in
+    turn, the last one the assistant's) or with ``prompt`` and ``response``, and if wanted ``id`` (a string that no other
+    record has), ``task`` (a string) and ``metadata`` (an object); any other key, a blank line or an empty answer is an error
+    that names file, line and field.
+
+    The hash of a record is the SHA-256 of its canonical JSON, in UTF-8:
+    ``json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)``; integers outside of 64 bits count as
+    floats. The Merkle root is the tree hash of RFC 6962 over these hashes `h` (32 bytes each) in the order of the file: a
+    leaf is ``sha256(b"\\x00" + h)``, a node ``sha256(b"\\x01" + left + right)``.
+
+    A data set takes 40 bytes of memory for each record and keeps its file open. A record whose content has changed since
+    then is refused.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a regular file, has no records, or one of them is not as described above.
+
+    Examples
+    --------
+    >>> record = {"id": "sum-1", "prompt": "Two plus two?", "response": " Four.", "metadata": {"difficulty": 0.5}}
+    >>> with open("sums.jsonl", "w") as file:
+    ...     print(json.dumps(record), file=file)
+    >>> data = titer.Dataset("sums.jsonl")
+    >>> data
+    Dataset('sums.jsonl', 1 record, merkle_root='6d6673f5867d...')
+    >>> data[0].messages
+    [{'role': 'user', 'content': 'Two plus two?'}, {'role': 'assistant', 'content': ' Four.'}]
+    >>> data[0].metadata["difficulty"]
+    0.5
+    >>> [one.id for one in data]
+    ['sum-1']
+    """
+    @typing.overload
+    def __getitem__(self, index: typing.SupportsInt) -> Record:
+        """
+        One record; negative indices count from the end.
+        """
+    @typing.overload
+    def __getitem__(self, index: slice) -> list[Record]:
+        """
+        A list of records.
+        """
+    def __init__(self, path: os.PathLike | str | bytes) -> None: ...
+    def __iter__(self) -> collections.abc.Iterator[Record]:
+        """
+        One record after the other, in the order of the file.
+        """
+    def __len__(self) -> int: ...
+    def __repr__(self) -> str: ...
+    @property
+    def hashes(self) -> list[str]:
+        """
+        Hash of every record, hexadecimal.
+        """
+    @property
+    def merkle_root(self) -> str:
+        """
+        Names all records and their order, hexadecimal.
+        """
+    @property
+    def path(self) -> pathlib.Path:
+        """
+        The file, as it was given.
+        """
 
 class Tokenizer:
     """
@@ -139,9 +262,15 @@ class CausalLM:
     ) -> None: ...
     @typing.overload
     def __init__(self, config_json: str, state_dict: collections.abc.Mapping[str, torch.Tensor]) -> None: ...
+    @typing.overload
+    def __init__(self, other: CausalLM) -> None: ...
     def check_finite(self) -> None:
         """
         Raise ValueError naming the first weight that holds an infinity or NaN.
+        """
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """
+        Every weight by its name, without a copy.
         """
     @property
     def device(self) -> str:
@@ -162,6 +291,11 @@ class CausalLM:
     def family(self) -> str:
         """
         Architecture: ``model_type`` of config.json.
+        """
+    @property
+    def fingerprint(self) -> str:
+        """
+        Differs between models: family, dtype, and a hash of a sample of the weights.
         """
     @property
     def max_length(self) -> int:
@@ -859,9 +993,318 @@ class GCG(PromptAttack):
         All options with their values.
         """
 
+class TrainingData:
+    """
+    Token ids with the spans of their answers; :func:`titer.training.tokenise` makes it of records.
+
+    Parameters
+    ----------
+    sequences : list of (ids, answers)
+        Token ids, and `(begin, end)` of each answer in them.
+
+    Examples
+    --------
+    >>> data = titer.training.TrainingData([([5, 6, 7, 8], [(2, 4)])])
+    >>> len(data), data[0]
+    (1, ([5, 6, 7, 8], [(2, 4)]))
+    """
+    def __getitem__(self, index: typing.SupportsInt) -> tuple[list[int], list[tuple[int, int]]]: ...
+    def __init__(
+        self,
+        sequences: collections.abc.Sequence[
+            tuple[
+                collections.abc.Sequence[typing.SupportsInt],
+                collections.abc.Sequence[tuple[typing.SupportsInt, typing.SupportsInt]],
+            ]
+        ],
+    ) -> None: ...
+    def __len__(self) -> int: ...
+
+class FinetuneOptions:
+    """
+    What a fine-tuning run is, but for its data.
+
+    Examples
+    --------
+    >>> titer.training.FinetuneOptions(lora_rank=8, learning_rate=1e-3)
+    FinetuneOptions(lora_rank=8, learning_rate=0.001)
+    """
+    @staticmethod
+    def describe() -> list:
+        """
+        Name, type, unit, range, default and meaning of every option.
+        """
+    @staticmethod
+    def from_config(
+        path: os.PathLike | str | bytes | None = None, assignments: collections.abc.Sequence[str] = []
+    ) -> FinetuneOptions:
+        """
+        Options of a YAML file, then of ``key=value`` texts.
+        """
+    def __init__(
+        self,
+        *,
+        method: str = "lora",
+        target_modules: list[str] = [],
+        lora_rank: int = 16,
+        lora_alpha: float = 32.0,
+        lora_dropout: float = 0.0,
+        use_rslora: bool = False,
+        optimizer: str = "adamw",
+        learning_rate: float = 0.0002,
+        weight_decay: float = 0.0,
+        adam_beta1: float = 0.9,
+        adam_beta2: float = 0.999,
+        adam_epsilon: float = 1e-08,
+        muon_learning_rate: float = 0.02,
+        muon_momentum: float = 0.95,
+        lr_schedule: str = "linear",
+        warmup_steps: int = 0,
+        decay_start: float = 0.0,
+        final_lr_ratio: float = 0.0,
+        max_grad_norm: float = 1.0,
+        batch_size: int = 8,
+        num_epochs: int = 1,
+        max_steps: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        """
+        Parameters
+        ----------
+        method : str, default 'lora'
+            What is trained. One of ``lora``, ``full``.
+        target_modules : list[str], default []
+            Linear layers that get an adapter, by the last parts of their names ("q_proj"); empty for all of the layers. Only for lora.
+        lora_rank : int, default 16
+            Rank r of adapters. Must be at least 1.
+        lora_alpha : float, default 32.0
+            Adapters are scaled by lora_alpha / r. Must be greater than 0.
+        lora_dropout : float, default 0.0
+            Share of an adapter's inputs that are dropped in a step. Must be at least 0 and less than 1.
+        use_rslora : bool, default False
+            Scale by lora_alpha / sqrt(r) instead (arXiv 2312.03732).
+        optimizer : str, default 'adamw'
+            adamw, or muon: that for matrices inside the layers and of adapters, AdamW for the rest. One of ``adamw``, ``muon``.
+        learning_rate : float, default 0.0002
+            Largest rate of AdamW. Must be greater than 0.
+        weight_decay : float, default 0.0
+            Decoupled weight decay, not of norms and biases; times the rate. Must be at least 0.
+        adam_beta1 : float, default 0.9
+            Decay of AdamW's mean gradient. Must be at least 0 and less than 1.
+        adam_beta2 : float, default 0.999
+            Decay of AdamW's mean squared gradient. Must be at least 0 and less than 1.
+        adam_epsilon : float, default 1e-08
+            Added to AdamW's denominator. Must be greater than 0.
+        muon_learning_rate : float, default 0.02
+            Largest rate of Muon. Must be greater than 0.
+        muon_momentum : float, default 0.95
+            Decay of Muon's mean gradient. Must be at least 0 and less than 1.
+        lr_schedule : str, default 'linear'
+            How rates go down after warm-up. One of ``constant``, ``linear``, ``cosine``.
+        warmup_steps : int, default 0
+            Rates rise from 0 in these; the first step of a warm-up changes nothing. Unit: steps. Must be at least 0.
+        decay_start : float, default 0.0
+            Share of all steps before rates go down, warm-up included. Must be at least 0 and less than 1.
+        final_lr_ratio : float, default 0.0
+            What rates go down to, of the largest. Must be between 0 and 1.
+        max_grad_norm : float, default 1.0
+            Longer gradients of a run are shortened to this; 0 leaves them. Must be at least 0.
+        batch_size : int, default 8
+            Of one step. Unit: sequences. Must be between 1 and 4294967295.
+        num_epochs : int, default 1
+            Passes over the data. Unit: epochs. Must be between 1 and 4294967295.
+        max_steps : int | None, default None
+            Steps in all, instead of num_epochs: more than an epoch has go on with the next. Unit: steps. Must be between 1 and 4294967295.
+        shuffle : bool, default True
+            Take every epoch in an order of its own.
+        seed : int, default 0
+            Key of the random draws: order, first weights, dropout. Must be at least 0.
+        """
+    def __repr__(self) -> str: ...
+    @property
+    def options(self) -> dict:
+        """
+        All options with their values.
+        """
+
+class FinetuneStep:
+    """
+    One step of a run, as progress callbacks see it.
+    """
+    @property
+    def answer_tokens(self) -> int:
+        """
+        Tokens that were learned.
+        """
+    @property
+    def grad_norm(self) -> float:
+        """
+        Length of the gradient before it was shortened.
+        """
+    @property
+    def learning_rate(self) -> float:
+        """
+        Of AdamW in the step.
+        """
+    @property
+    def loss(self) -> float:
+        """
+        Mean over the answers' tokens, nats, before the step.
+        """
+    @property
+    def step(self) -> int:
+        """
+        Steps done.
+        """
+
+class LoraAdapter:
+    """
+    A trained low-rank adapter (LoRA, arXiv 2106.09685).
+    """
+    @staticmethod
+    def load(folder: os.PathLike | str | bytes) -> LoraAdapter:
+        """
+        Read a folder that :meth:`save` or PEFT wrote.
+
+        Raises
+        ------
+        ValueError
+            If it holds something else than plain LoRA of linear layers; the message names file and key.
+        OSError
+            If a file cannot be read.
+        """
+    def __repr__(self) -> str: ...
+    def save(self, folder: os.PathLike | str | bytes, base_name: str = "") -> None:
+        """
+        Write the folder that PEFT loads: `adapter_config.json` and `adapter_model.safetensors`, which also names base and
+        template.
+
+        Parameters
+        ----------
+        folder : path
+            Made where it does not exist; other files in it stay.
+        base_name : str
+            What the configuration calls the base: `base_model_name_or_path`.
+        """
+    @property
+    def alpha(self) -> float:
+        """
+        Products of factors are scaled by alpha / r.
+        """
+    @property
+    def base(self) -> str:
+        """
+        Fingerprint of the model that it was trained on, dtype included; empty: unknown, and fits any.
+        """
+    @base.setter
+    def base(self, arg0: str) -> None: ...
+    @property
+    def dropout(self) -> float:
+        """
+        Share of inputs that its training dropped.
+        """
+    @property
+    def modules(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """
+        Factors `(A, B)` of each layer, `[r, in]` and `[out, r]` float32.
+        """
+    @property
+    def rank(self) -> int:
+        """
+        Rank r of its factors.
+        """
+    @property
+    def scale(self) -> float:
+        """
+        What products of factors are multiplied by.
+        """
+    @property
+    def target_modules(self) -> list[str]:
+        """
+        Last parts of the names of its layers.
+        """
+    @property
+    def template_hash(self) -> str:
+        """
+        SHA-256 of the chat template of its data; empty: none, or unknown.
+        """
+    @template_hash.setter
+    def template_hash(self, arg0: str) -> None: ...
+    @property
+    def use_rslora(self) -> bool:
+        """
+        They are scaled by alpha / sqrt(r) instead.
+        """
+
+class FinetuneResult:
+    """
+    What one fine-tuning run has learned.
+    """
+    def __repr__(self) -> str: ...
+    @property
+    def adapter(self) -> LoraAdapter | None:
+        """
+        What a run of ``lora`` has learned, or None.
+        """
+    @property
+    def message(self) -> str:
+        """
+        What went wrong, if anything.
+        """
+    @property
+    def model(self) -> CausalLM:
+        """
+        What a run of ``full`` has learned, or None.
+        """
+    @property
+    def status(self) -> str:
+        """
+        ``completed``, ``stopped`` by the progress callback, or ``diverged``: then what it had learned before is here.
+        """
+    @property
+    def steps(self) -> list[FinetuneStep]:
+        """
+        One :class:`FinetuneStep` per step.
+        """
+    @property
+    def trace(self) -> typing.Any:
+        """
+        One row per step, a ``pandas.DataFrame``.
+        """
+
+class Finetuning:
+    """
+    Results of several runs, and what they cost together.
+    """
+    @property
+    def cost(self) -> Cost:
+        """
+        Of all runs together.
+        """
+    @property
+    def runs(self) -> list[FinetuneResult]:
+        """
+        One :class:`FinetuneResult` per run.
+        """
+
 def build_info() -> dict:
     """
     What this extension was built as and for.
+    """
+
+def finetune(
+    model: CausalLM,
+    runs: collections.abc.Sequence[tuple[FinetuneOptions, TrainingData]],
+    *,
+    progress: typing.Any = None,
+    checkpoint: os.PathLike | str | bytes | None = None,
+    resume: bool = False,
+    micro_batch_tokens: typing.SupportsInt = 1024,
+    template_hash: str = "",
+) -> Finetuning:
+    """
+    Train runs of options and data; use :func:`titer.training.finetune`.
     """
 
 def folder_file(folder: os.PathLike | str | bytes, name: str) -> pathlib.Path:
@@ -901,6 +1344,11 @@ def generate(
         Texts that end an answer, which is cut before the first of them.
     seed : int, default 0
         Key of the random draws. Must be at least 0.
+    """
+
+def merge(base: CausalLM, adapter: LoraAdapter) -> CausalLM:
+    """
+    The base with an adapter in it; use :func:`titer.training.merge`.
     """
 
 def read_folder_file(folder: os.PathLike | str | bytes, name: str, max_bytes: typing.SupportsInt) -> bytes | None:

@@ -121,24 +121,39 @@ class ChatTemplate:
             If there are no messages, or the template refuses them (for example roles that do not alternate), fails, or
             takes more than 3 s of processor time or 64 MiB + 16 times the length of template and messages in memory.
         """
-        if not messages:
+        return self.render_all([messages], add_generation_prompt)[0]
+
+    def render_all(
+        self, conversations: Sequence[Sequence[Mapping[str, Any]]], add_generation_prompt: bool = True
+    ) -> list[str]:
+        """Return what `render` gives for each of several conversations, for which the limits hold together.
+
+        Raises
+        ------
+        ValueError
+            As `render`; it does not say which of the conversations is the one.
+        """
+        if not all(conversations):
             raise ValueError("[chat] expected at least one message, got an empty conversation")
         try:
             rendered = _PROCESS.ask(
                 "render",
                 template=self._text,
                 special_tokens=self._special_tokens,
-                messages=[dict(message) for message in messages],
+                conversations=[[dict(message) for message in messages] for messages in conversations],
                 add_generation_prompt=add_generation_prompt,
             )
         except TypeError as error:
             raise TypeError(f"[chat] the messages must hold what JSON can: {error}") from None
         except ValueError as error:
             raise ValueError(f"[chat] the chat template cannot render the messages: {error} ({self._origin})") from None
-        text = str(rendered)
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise ValueError(f"[chat] the chat template wrote a lone surrogate, which is no character ({self._origin})")
-        return text
+        texts = [str(text) for text in rendered]
+        for text in texts:
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(
+                    f"[chat] the chat template wrote a lone surrogate, which is no character ({self._origin})"
+                )
+        return texts
 
     def render_prompt(self, messages: str | Sequence[Mapping[str, Any]]) -> str:
         """Return the text that the model reads up to where it answers.

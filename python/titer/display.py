@@ -1,4 +1,4 @@
-"""What people see of a search on a terminal: a live bar while it runs, and a summary of what it found."""
+"""What people see on a terminal: a live bar while a search or a training runs, and a summary of what it found."""
 
 from __future__ import annotations
 
@@ -6,18 +6,53 @@ import json
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 if TYPE_CHECKING:
-    from titer._titer import AttackResult, AttackStep, Cost
+    from titer._titer import AttackResult, AttackStep, Cost, FinetuneStep
 
 _LINE_INTERVAL = 10.0  # seconds between lines where there is no terminal
 
 
-class SearchProgress:
+class _StepBar:
+    """A live bar of steps on stderr; where that is no terminal, a line every ten seconds."""
+
+    def __init__(self, num_steps: int | None) -> None:
+        console = Console(stderr=True)
+        self._is_live = console.is_terminal
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("step"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}", markup=False),
+            console=console,
+            disable=not self._is_live,
+        )
+        self._task = self._bar.add_task("", total=num_steps, status="first step")
+        self._last_line = 0.0
+
+    def __enter__(self) -> Self:
+        self._last_line = time.monotonic()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def _show(self, done: int, num_steps: int, status: str, now: float) -> None:
+        self._bar.update(self._task, completed=done, total=num_steps, status=status)
+        if not self._is_live and (now - self._last_line > _LINE_INTERVAL or done == num_steps):
+            print(f"step {done}/{num_steps}  {status}", file=sys.stderr, flush=True)
+            self._last_line = now
+
+
+class SearchProgress(_StepBar):
     """Shows step, loss, candidates per second and the time left of a search on stderr.
 
     An object of this class is the `progress` callback of an attack, inside a ``with`` block. Where stderr is not a
@@ -37,30 +72,10 @@ class SearchProgress:
     """
 
     def __init__(self, num_steps: int) -> None:
+        super().__init__(num_steps)
         self._num_steps = num_steps
-        self._console = Console(stderr=True)
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("step"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}", markup=False),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=num_steps, status="first step")
-        self._first_step_end = self._last_line = 0.0
+        self._first_step_end = 0.0
         self._steps = self._candidates = 0  # since the first step, which prepares the search as well
-
-    def __enter__(self) -> SearchProgress:
-        self._last_line = time.monotonic()
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def __call__(self, step: AttackStep) -> None:
         """Show one more step."""
@@ -74,10 +89,52 @@ class SearchProgress:
             elapsed = max(now - self._first_step_end, 1e-9)
             left = duration(elapsed / self._steps * (self._num_steps - step.step))
             status += f"  {self._candidates / elapsed:.3g} candidates/s  {left} left"
-        self._bar.update(self._task, completed=step.step, status=status)
-        if not self._console.is_terminal and (now - self._last_line > _LINE_INTERVAL or step.step == self._num_steps):
-            print(f"step {step.step}/{self._num_steps}  {status}", file=sys.stderr, flush=True)
-            self._last_line = now
+        self._show(step.step, self._num_steps, status, now)
+
+
+class TrainingProgress(_StepBar):
+    """Shows steps, losses and the time left of several training runs on stderr.
+
+    An object of this class is the `progress` callback of :func:`titer.training.finetune`, inside a ``with`` block.
+    Where stderr is not a terminal, it prints a line every ten seconds instead of a live bar.
+
+    Parameters
+    ----------
+    num_runs : int
+        Runs that train.
+
+    Examples
+    --------
+    >>> from titer.display import TrainingProgress
+    >>> spec = titer.training.FinetuneSpec([{"prompt": "Is rain wet?", "response": "yes"}], lora_rank=4)
+    >>> with TrainingProgress(num_runs=1) as progress:
+    ...     results = titer.training.finetune(model, [spec], progress=progress)
+    """
+
+    def __init__(self, num_runs: int) -> None:
+        super().__init__(num_steps=None)
+        self._num_runs = num_runs
+        self._steps: dict[int, tuple[int, int]] = {}  # done and in all, of the runs seen
+        self._losses: dict[int, float] = {}
+        self._start = 0.0
+        self._first = 0  # steps done when the clock started
+
+    def __call__(self, run: int, step: FinetuneStep, num_steps: int) -> None:
+        """Show one more step of a run."""
+        now = time.monotonic()
+        self._steps[run] = (step.step, num_steps)
+        self._losses[run] = step.loss
+        done, total = (sum(part) for part in zip(*self._steps.values(), strict=True))
+        total += (self._num_runs - len(self._steps)) * num_steps  # of runs that have not begun, as many as this one's
+        status = f"loss {sum(self._losses.values()) / len(self._losses):.3f}"
+        if self._num_runs > 1:
+            ended = sum(steps == most for steps, most in self._steps.values())
+            status += f" ({min(self._losses.values()):.3f}-{max(self._losses.values()):.3f}, {ended} runs ended)"
+        if not self._start:
+            self._start, self._first = now, done
+        elif done > self._first:
+            status += f"  {duration((now - self._start) / (done - self._first) * (total - done))} left"
+        self._show(done, total, status, now)
 
 
 def summary(result: AttackResult) -> str:
@@ -111,6 +168,11 @@ def cost_summary(cost: Cost) -> str:
         f"{cost.queries:,} queries, {cost.tokens:,} tokens, {cost.flops / 1e12:.3g} TFLOP, {cost.seconds:.1f} s, "
         f"{cost.peak_bytes / 1e6:,.0f} MB beyond the model"
     )
+
+
+def cost_fields(cost: Cost) -> dict[str, float]:
+    """Return a cost as JSON has it."""
+    return {name: getattr(cost, name) for name in ("queries", "tokens", "flops", "seconds", "peak_bytes")}
 
 
 def quoted(text: str) -> str:

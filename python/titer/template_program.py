@@ -41,19 +41,22 @@ def _limit(memory: int) -> None:
         resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def _render(request: dict[str, Any], size: int) -> str:
+def _render(request: dict[str, Any], size: int) -> list[str]:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     _limit(budget(size))
     # Keys without a value are left out, as apply_chat_template does.
-    messages = [{key: value for key, value in turn.items() if value is not None} for turn in request["messages"]]
+    conversations = [
+        [{key: value for key, value in turn.items() if value is not None} for turn in messages]
+        for messages in request["conversations"]
+    ]
     rendered, _ = render_jinja_template(
-        conversations=[messages],
+        conversations=conversations,
         chat_template=request["template"],
         add_generation_prompt=request["add_generation_prompt"],
         **request["special_tokens"],
     )
-    return str(rendered[0])
+    return [str(text) for text in rendered]
 
 
 def _special_tokens(request: dict[str, Any], size: int) -> dict[str, Any]:

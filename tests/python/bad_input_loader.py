@@ -1,4 +1,4 @@
-"""Loads models in a process of its own and measures what that costs; `test_bad_inputs` starts it.
+"""Loads models and data sets in a process of its own and measures what that costs; `test_bad_inputs` starts it.
 
 Takes one request per line of its input, `{"load": ..., "path": ...}`, and answers each with one line: the exception and
 the processor seconds and bytes of memory that it took, with those of the process that renders chat templates.
@@ -29,6 +29,7 @@ LOADERS = {
     "model": load,
     "show": titer.models.show,
     "answer": lambda path: titer.generate(titer.load_model(path), "Hello", max_new_tokens=1),
+    "dataset": lambda path: titer.Dataset(path / "data.jsonl"),
 }
 
 

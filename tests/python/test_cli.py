@@ -62,7 +62,7 @@ def test_help_needs_neither_torch_nor_the_extension() -> None:
     path = ":".join(sys.path)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
-    for command in ("attack", "models", "version"):
+    for command in ("attack", "clinic", "models", "version"):
         assert command in done.stdout
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,16 @@ import titer
 MODULES = [
     "titer._titer",
     "titer.chat",
+    "titer.clinic.build",
+    "titer.clinic.judge",
+    "titer.clinic.lexicon",
+    "titer.clinic.notes",
+    "titer.clinic.records",
+    "titer.clinic.rules",
+    "titer.clinic.success",
+    "titer.clinic.unusual",
+    "titer.clinic.vocabulary",
+    "titer.clinic.world",
     "titer.compat.nanogcg",
     "titer.display",
     "titer.generation",
@@ -30,6 +41,7 @@ def names(tiny_folder: Path) -> dict[str, Any]:
     """What examples may use without saying where it comes from."""
     model = titer.load_model(tiny_folder)
     return {
+        "json": json,
         "titer": titer,
         "torch": torch,
         "model_folder": tiny_folder,

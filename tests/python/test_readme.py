@@ -32,7 +32,7 @@ def test_python_examples_run(
     matplotlib.use("Agg")
     monkeypatch.setattr(titer.models, "get", lambda name: tiny_folder)
     monkeypatch.chdir(tmp_path)
-    attack, conversation, session, answers = blocks("python")
+    attack, conversation, session, answers, data, training, clinic = blocks("python")
     assert "num_steps=250, search_width=512" in attack
     names: dict[str, Any] = {}
     exec(attack.replace("num_steps=250, search_width=512", "num_steps=3, search_width=16"), names)
@@ -45,6 +45,19 @@ def test_python_examples_run(
     assert names["losses"][1].item() == pytest.approx(names["result"].loss, abs=1e-5)
     exec(answers, names)
     assert [type(answer) for answer in names["answers"]] == [titer.Generation] * 2
+    exec(data, names)
+    assert len(names["data"]) == 1
+    exec(training, names)
+    assert titer.load_model(tmp_path / "repaired").num_parameters == names["model"].num_parameters
+    exec(clinic, names)
+    assert {judgement.success for judgement in names["judgements"]} == {True, False}
+
+
+def test_table_of_measurements_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "python")
+    import readme_table
+
+    assert readme_table.updated(README) == README
 
 
 def test_python_versions_are_those_of_the_package() -> None:

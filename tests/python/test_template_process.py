@@ -25,10 +25,14 @@ def process() -> Iterator[TemplateProcess]:
 
 
 def render(process: TemplateProcess, template: str) -> str:
-    text: str = process.ask(
-        "render", template=template, special_tokens={"bos_token": "<s>"}, messages=[{}], add_generation_prompt=True
+    texts: list[str] = process.ask(
+        "render",
+        template=template,
+        special_tokens={"bos_token": "<s>"},
+        conversations=[[{}]],
+        add_generation_prompt=True,
     )
-    return text
+    return texts[0]
 
 
 def test_a_killed_process_is_replaced(process: TemplateProcess) -> None:
@@ -73,7 +77,7 @@ def test_an_interrupted_request_leaves_no_answer_behind(process: TemplateProcess
 
 def test_what_is_no_json_is_refused_before_it_is_sent(process: TemplateProcess) -> None:
     with pytest.raises(TypeError, match="JSON"):
-        process.ask("render", messages=[object()])
+        process.ask("render", conversations=[[object()]])
     assert render(process, "x") == "x"
 
 

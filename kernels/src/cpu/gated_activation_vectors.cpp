@@ -44,9 +44,10 @@ struct GeluTanh {
   }
 };
 
-/// 1 / x to the last digits, where both are normal numbers. A division of floats takes as long as all the rest of a
-/// gate; two steps of Newton's method from the processor's guess, which has 8 bits at least, do not.
-template <class D>
+/// 1 / x of normal numbers, to the last digits of float, or those of bfloat16 and ten more. A division of floats takes
+/// as long as all the rest of a gate; steps of Newton's method from the processor's guess, which has 8 bits on Arm and
+/// 12 or more on x86, do not.
+template <bool kShort, class D>
 HWY_INLINE hn::Vec<D> reciprocal(D d, hn::Vec<D> x) {
   const auto one = hn::Set(d, 1);
   if constexpr (sizeof(hn::TFromD<D>) == sizeof(double)) {
@@ -54,23 +55,32 @@ HWY_INLINE hn::Vec<D> reciprocal(D d, hn::Vec<D> x) {
   } else {
     const auto guess = hn::ApproximateReciprocal(x);
     const auto better = hn::MulAdd(guess, hn::NegMulAdd(x, guess, one), guess);
+    if constexpr (kShort && HWY_ARCH_X86) return better;
     return hn::MulAdd(better, hn::NegMulAdd(x, better, one), better);
   }
 }
 
-/// s(z) and s(-z) = 1 - s(z), each to the last digits. Of NaN they are anything in [0, 1].
-template <class D>
+/// s(z) and s(-z) = 1 - s(z), each to the last digits, or to ten more than bfloat16 has where that is what results are
+/// rounded to. Of NaN they are anything.
+template <bool kShort, class D>
 struct Logistic {
   using T = hn::TFromD<D>;
 
   HWY_INLINE Logistic(D d, hn::Vec<D> z) {
     const auto limit = hn::Set(d, static_cast<T>(sizeof(T) == 8 ? 700 : 87.3));  // e^limit has a normal reciprocal
-    const auto lowest = hn::Neg(limit);
-    const auto inverse = exp_up_to_88(d, hn::Neg(hn::Max(lowest, hn::Min(z, limit))));
-    const auto quotient = reciprocal(d, hn::Add(hn::Set(d, 1), inverse));
-    // Times a huge number, what is left at the limits would not be small.
-    share = hn::IfThenZeroElse(hn::Lt(z, lowest), quotient);
-    rest = hn::IfThenZeroElse(hn::Gt(z, limit), hn::Mul(inverse, quotient));
+    const auto bounded = hn::Min(z, limit);
+    const auto inverse = [&]() HWY_ATTR {
+      if constexpr (kShort) {
+        return short_exp_of_minus(d, bounded);
+      } else {
+        return exp_up_to_88(d, hn::Neg(bounded));
+      }
+    }();
+    const auto quotient = reciprocal<kShort>(d, hn::Add(hn::Set(d, 1), inverse));
+    // Below, e^-z is not what it should be; and times a huge number, what is left at the limits would not be small.
+    const auto below = hn::Lt(z, hn::Neg(limit));
+    share = hn::IfThenZeroElse(below, quotient);
+    rest = hn::IfThenElse(below, hn::Set(d, 1), hn::IfThenZeroElse(hn::Gt(z, limit), hn::Mul(inverse, quotient)));
   }
 
   hn::Vec<D> share, rest;
@@ -82,12 +92,14 @@ HWY_INLINE void forward(const GatedRows<T>& rows, int64_t begin, int64_t end) {
     const T* const gate = rows.gate + r * rows.gate_stride;
     const T* const up = rows.up + r * rows.up_stride;
     T* const out = rows.out + r * rows.out_stride;
-    for_each_vector<Wide<T>>(rows.width, [&](auto d, int64_t i) HWY_ATTR {
-      const auto x = load(d, gate + i);
-      auto activated = hn::Mul(x, Logistic(d, Gate::argument(d, x)).share);
-      if constexpr (sizeof(T) == 2) activated = rounded_to_bfloat16(d, activated);
-      store(hn::Mul(activated, load(d, up + i)), d, out + i);
-    });
+    transform<T>(
+        rows.width, {out},
+        [](auto d, auto x, auto y) HWY_ATTR {
+          auto activated = hn::Mul(x, Logistic<sizeof(T) == 2, decltype(d)>(d, Gate::argument(d, x)).share);
+          if constexpr (sizeof(T) == 2) activated = rounded_to_bfloat16(d, activated);
+          return std::array{hn::Mul(activated, y)};
+        },
+        gate, up);
   }
 }
 
@@ -99,14 +111,15 @@ HWY_INLINE void backward(const GatedGradRows<T>& rows, int64_t begin, int64_t en
     const T* const up = rows.up + r * rows.up_stride;
     T* const grad_gate = rows.grad_gate + r * rows.width;
     T* const grad_up = rows.grad_up + r * rows.width;
-    for_each_vector<Wide<T>>(rows.width, [&](auto d, int64_t i) HWY_ATTR {
-      const auto x = load(d, gate + i), g = load(d, grad + i);
-      const Logistic s(d, Gate::argument(d, x));
-      const auto activated = hn::Mul(x, s.share);
-      const auto derivative = hn::MulAdd(hn::Mul(activated, s.rest), Gate::slope(d, x), s.share);
-      store(hn::Mul(hn::Mul(g, load(d, up + i)), derivative), d, grad_gate + i);
-      store(hn::Mul(g, activated), d, grad_up + i);
-    });
+    transform<T>(
+        rows.width, {grad_gate, grad_up},
+        [](auto d, auto g, auto x, auto y) HWY_ATTR {
+          const Logistic<sizeof(T) == 2, decltype(d)> s(d, Gate::argument(d, x));
+          const auto activated = hn::Mul(x, s.share);
+          const auto derivative = hn::MulAdd(hn::Mul(activated, s.rest), Gate::slope(d, x), s.share);
+          return std::array{hn::Mul(hn::Mul(g, y), derivative), hn::Mul(g, activated)};
+        },
+        grad, gate, up);
   }
 }
 

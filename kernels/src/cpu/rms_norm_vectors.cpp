@@ -15,33 +15,44 @@ HWY_BEFORE_NAMESPACE();
 namespace titer::cpu {
 namespace HWY_NAMESPACE {
 
-/// Sum of term(d, i) over [0, count) in four chains, so that no addition waits for the one before.
-template <typename T, class Term>
-HWY_INLINE T sum_of(int64_t count, const Term& term) {
-  const hn::CappedTag<T, 16> d;
-  const hn::CappedTag<T, 1> single;
+/// Sum of term(d, x...) over the vectors x of the first `count` elements of each `in`, in four chains, so that no
+/// addition waits for the one before.
+template <typename T, class Term, typename... In>
+HWY_INLINE Wide<T> sum_of(int64_t count, const Term& term, const In*... in) {
+  const hn::CappedTag<Wide<T>, 16> d;
+  const hn::CappedTag<Wide<T>, 1> single;
   const auto n = static_cast<int64_t>(hn::Lanes(d));
   auto a = hn::Zero(d), b = hn::Zero(d), e = hn::Zero(d), f = hn::Zero(d);
   int64_t i = 0;
-  for (; i + 4 * n <= count; i += 4 * n) {
-    a = hn::Add(a, term(d, i));
-    b = hn::Add(b, term(d, i + n));
-    e = hn::Add(e, term(d, i + 2 * n));
-    f = hn::Add(f, term(d, i + 3 * n));
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (sizeof(T) == 2) {
+    const EvenAndOdd<decltype(d), true> both{};
+    for (; i + 4 * n <= count; i += 4 * n) {
+      const auto first = both.map(term, both.load(in + i)...), second = both.map(term, both.load(in + i + 2 * n)...);
+      a = hn::Add(a, first[0]);
+      b = hn::Add(b, first[1]);
+      e = hn::Add(e, second[0]);
+      f = hn::Add(f, second[1]);
+    }
   }
-  for (; i + n <= count; i += n) a = hn::Add(a, term(d, i));
-  T sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(e, f))));
-  for (; i < count; ++i) sum += hn::GetLane(term(single, i));
+#endif
+  for (; i + 4 * n <= count; i += 4 * n) {
+    a = hn::Add(a, term(d, load(d, in + i)...));
+    b = hn::Add(b, term(d, load(d, in + i + n)...));
+    e = hn::Add(e, term(d, load(d, in + i + 2 * n)...));
+    f = hn::Add(f, term(d, load(d, in + i + 3 * n)...));
+  }
+  for (; i + n <= count; i += n) a = hn::Add(a, term(d, load(d, in + i)...));
+  Wide<T> sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(e, f))));
+  for (; i < count; ++i) sum += hn::GetLane(term(single, load(single, in + i)...));
   return sum;
 }
 
 template <typename T>
 HWY_INLINE Wide<T> inverse_rms(const T* x, int64_t d, double eps) {
   using W = Wide<T>;
-  const W sum = sum_of<W>(d, [&](auto tag, int64_t i) HWY_ATTR {
-    const auto v = load(tag, x + i);
-    return hn::Mul(v, v);
-  });
+  const W sum = sum_of<T>(
+      d, [](auto /*tag*/, auto v) HWY_ATTR { return hn::Mul(v, v); }, x);
   return 1 / std::sqrt(sum / static_cast<W>(d) + static_cast<W>(eps));
 }
 
@@ -51,16 +62,24 @@ HWY_INLINE void normalise_row(const T* x, const T* weight, const T* residual, T*
   using W = Wide<T>;
   const W factor = inverse_rms(x, d, eps);
   const W offset = static_cast<W>(weight_offset);
-  for_each_vector<W>(d, [&](auto tag, int64_t i) HWY_ATTR {
-    auto normal = hn::Mul(load(tag, x + i), hn::Set(tag, factor));
+  const auto scaled = [&](auto tag, auto v, auto w) HWY_ATTR {
+    auto normal = hn::Mul(v, hn::Set(tag, factor));
     if constexpr (kRoundsFirst) normal = rounded_to_bfloat16(tag, normal);
-    auto result = hn::Mul(normal, hn::Add(load(tag, weight + i), hn::Set(tag, offset)));
-    if (residual != nullptr) {
-      if constexpr (sizeof(T) == 2) result = rounded_to_bfloat16(tag, result);
-      result = hn::Add(load(tag, residual + i), result);
-    }
-    store(result, tag, out + i);
-  });
+    return hn::Mul(normal, hn::Add(w, hn::Set(tag, offset)));
+  };
+  if (residual == nullptr) {
+    transform<T>(
+        d, {out}, [&](auto tag, auto v, auto w) HWY_ATTR { return std::array{scaled(tag, v, w)}; }, x, weight);
+  } else {
+    transform<T>(
+        d, {out},
+        [&](auto tag, auto v, auto w, auto before) HWY_ATTR {
+          auto result = scaled(tag, v, w);
+          if constexpr (sizeof(T) == 2) result = rounded_to_bfloat16(tag, result);
+          return std::array{hn::Add(before, result)};
+        },
+        x, weight, residual);
+  }
 }
 
 template <typename T>
@@ -88,17 +107,19 @@ HWY_INLINE void backward(const RmsNormGradRows<T>& all, int64_t begin, int64_t e
     const T* const x = rows.x + r * rows.x_stride;
     const T* const grad = all.grad + r * all.grad_stride;
     T* const out = rows.out + r * rows.out_stride;
-    const auto scaled_grad = [&](auto tag, int64_t i) HWY_ATTR {
-      return hn::Mul(load(tag, grad + i), hn::Add(load(tag, rows.weight + i), hn::Set(tag, offset)));
-    };
+    const auto scaled = [&](auto tag, auto g, auto w) HWY_ATTR { return hn::Mul(g, hn::Add(w, hn::Set(tag, offset))); };
     const W factor = inverse_rms(x, rows.d, rows.eps);
-    const W dot =
-        sum_of<W>(rows.d, [&](auto tag, int64_t i) HWY_ATTR { return hn::Mul(scaled_grad(tag, i), load(tag, x + i)); });
+    const W dot = sum_of<T>(
+        rows.d, [&](auto tag, auto g, auto w, auto v) HWY_ATTR { return hn::Mul(scaled(tag, g, w), v); }, grad,
+        rows.weight, x);
     const W along = factor * factor * (dot / static_cast<W>(rows.d));
-    for_each_vector<W>(rows.d, [&](auto tag, int64_t i) HWY_ATTR {
-      const auto across = hn::NegMulAdd(load(tag, x + i), hn::Set(tag, along), scaled_grad(tag, i));
-      store(hn::Mul(across, hn::Set(tag, factor)), tag, out + i);
-    });
+    transform<T>(
+        rows.d, {out},
+        [&](auto tag, auto g, auto w, auto v) HWY_ATTR {
+          const auto across = hn::NegMulAdd(v, hn::Set(tag, along), scaled(tag, g, w));
+          return std::array{hn::Mul(across, hn::Set(tag, factor))};
+        },
+        grad, rows.weight, x);
   }
 }
 

@@ -25,35 +25,42 @@ HWY_INLINE hn::Vec<D> product(D d, hn::Vec<D> x, hn::Vec<D> angle) {
   }
 }
 
-template <typename T, typename Table>
-HWY_INLINE void rotate_head(const T* x, T* out, const Table* cos, const Table* sin, int64_t half) {
-  for_each_vector<Wide<T>>(half, [&](auto d, int64_t i) HWY_ATTR {
-    const auto c = load(d, cos + i), s = load(d, sin + i);
-    const auto first = load(d, x + i), second = load(d, x + half + i);
-    const auto out_first = hn::Sub(product<T, Table>(d, first, c), product<T, Table>(d, second, s));
-    const auto out_second = hn::Add(product<T, Table>(d, second, c), product<T, Table>(d, first, s));
-    store(out_first, d, out + i);
-    store(out_second, d, out + half + i);
-  });
+/// Calls function(x, out) for the heads of a row.
+template <typename T, typename Table, class Function>
+HWY_INLINE void for_each_head(const RopeRows<T, Table>& heads, int64_t row, const Function& function) {
+  for (int64_t outer = 0; outer < heads.outer; ++outer) {
+    const T* x = heads.x + row * heads.x_strides.row + outer * heads.x_strides.outer;
+    T* out = heads.out + row * heads.out_strides.row + outer * heads.out_strides.outer;
+    for (int64_t inner = 0; inner < heads.inner; ++inner) {
+      function(x, out);
+      x += heads.x_strides.inner;
+      out += heads.out_strides.inner;
+    }
+  }
 }
 
 template <typename T, typename Table>
 HWY_INLINE void rotate(const RopeRows<T, Table>& heads, int64_t begin, int64_t end) {
-  const bool copies_rest = heads.rest > 0 && heads.out != heads.x;
+  const int64_t half = heads.half;
+  const auto rotated = [](auto d, auto first, auto second, auto c, auto s) HWY_ATTR {
+    return std::array{hn::Sub(product<T, Table>(d, first, c), product<T, Table>(d, second, s)),
+                      hn::Add(product<T, Table>(d, second, c), product<T, Table>(d, first, s))};
+  };
   for (int64_t row = begin; row < end; ++row) {
     const Table* const cos = heads.cos + row * heads.cos_stride;
     const Table* const sin = heads.sin + row * heads.sin_stride;
-    for (int64_t outer = 0; outer < heads.outer; ++outer) {
-      const T* x = heads.x + row * heads.x_strides.row + outer * heads.x_strides.outer;
-      T* out = heads.out + row * heads.out_strides.row + outer * heads.out_strides.outer;
-      for (int64_t inner = 0; inner < heads.inner; ++inner) {
-        rotate_head(x, out, cos, sin, heads.half);
-        if (copies_rest)
-          std::memcpy(out + 2 * heads.half, x + 2 * heads.half, static_cast<size_t>(heads.rest) * sizeof(T));
-        x += heads.x_strides.inner;
-        out += heads.out_strides.inner;
-      }
-    }
+    for_each_block<T, T, Table>(half, [&](auto block, int64_t i) HWY_ATTR {
+      const auto c = block.load(cos + i), s = block.load(sin + i);
+      for_each_head(heads, row, [&](const T* x, T* out) HWY_ATTR {
+        const auto results = block.map(rotated, block.load(x + i), block.load(x + half + i), c, s);
+        block.store(results, 0, out + i);
+        block.store(results, 1, out + half + i);
+      });
+    });
+    if (heads.rest > 0 && heads.out != heads.x)
+      for_each_head(heads, row, [&](const T* x, T* out) {
+        std::memcpy(out + 2 * half, x + 2 * half, static_cast<size_t>(heads.rest) * sizeof(T));
+      });
   }
 }
 

@@ -210,8 +210,7 @@ void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
   if (max_queries <= kDirectQueries) {
     const int64_t count = static_cast<int64_t>(all.size()) * heads;
     at::parallel_for(0, count, worthwhile_items(count, multiply_adds), [&](int64_t begin, int64_t end) {
-      DirectAttention<T> worker(inputs, out, max_length);
-      for (int64_t i = begin; i < end; ++i) worker.run(i % heads, all[static_cast<size_t>(i / heads)]);
+      DirectAttention<T>(inputs, out, all, max_length).run(begin, end);
     });
     return;
   }

@@ -9,7 +9,7 @@ from typing import cast
 
 import typer
 
-from titer.cli import attack, models, version
+from titer.cli import attack, clinic, models, train, version
 from titer.cli.exit_codes import ExitCode, OtherRankFailedError, Reporting, WrongUsageError, exit_code
 
 # typer carries its own copy of click from 0.20 on, so the class is taken from what typer exports.
@@ -23,7 +23,9 @@ _app = typer.Typer(
     add_completion=False,
 )
 _app.add_typer(attack.commands, name="attack")
+_app.add_typer(clinic.commands, name="clinic")
 _app.add_typer(models.commands, name="models")
+_app.command("train", cls=train.TrainCommand)(train.train)
 _app.command("version")(version.version)
 
 

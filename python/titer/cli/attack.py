@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from typer.core import TyperCommand
 
 from titer.cli.exit_codes import ExitCode, Json, Traceback, wrong_usage
 from titer.cli.models import model_folder
+from titer.cli.options import Dtype, assignments, print_options
 from titer.cli.preconditions import require_device, require_fit, require_fresh, require_writable
 from titer.cli.ranks import Ranks, joined_ranks
 
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 commands = typer.Typer(help="Attack a model.", no_args_is_help=True)
 
 
-class Dtype(str, Enum):
-    """Dtypes that weights can be converted to."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-    FLOAT64 = "float64"
-
-
 class GcgCommand(TyperCommand):
     """Adds the attack's options to `--help`; only that needs the compiled core."""
 
@@ -40,7 +31,7 @@ class GcgCommand(TyperCommand):
         super().format_help(ctx, formatter)
         from titer.attacks import GCG
 
-        _print_options(GCG.describe())
+        print_options("Options of the attack with their defaults", GCG.describe())
 
 
 @commands.command(cls=GcgCommand)
@@ -84,15 +75,15 @@ def gcg(
         if ranks.leads:
             for file in (out, log):
                 if file is not None:
-                    require_writable(file)
-            require_fresh(checkpoint, resume)
+                    require_writable(file, "attack")
+            require_fresh(checkpoint, resume, "attack")
 
         from titer.attacks import GCG
 
         with wrong_usage(ValueError, OSError):
-            attack = GCG.from_config(config, _assignments(options or [], seed))
+            attack = GCG.from_config(config, assignments(options or [], seed))
             question = _question(prompt, messages, plain)
-        require_device(device)
+        require_device(device, "attack")
 
     with ranks.together():  # one rank of each machine fetches the model, then the others find it
         source = model_folder(model) if ranks.local_rank == 0 else None
@@ -197,34 +188,6 @@ def _prompt(
     if not plain and ranks.leads:
         _say("the model has no chat template; the prompt is read as plain text, as with --plain")
     return titer.Prompt.from_text(model, question, target, **initial)
-
-
-def _assignments(options: list[str], seed: int | None) -> list[str]:
-    if seed is None:
-        return options
-    return [*(option for option in options if not option.startswith("seed=")), f"seed={seed}"]
-
-
-def _print_options(options: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Options of the attack with their defaults", title_justify="left", box=None, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for option in options:
-        kind = " | ".join(option["choices"]) or option["type"]
-        unit = f", {option['unit']}" if option["unit"] else ""
-        limits = f" Must be {option['range']}." if option["range"] else ""
-        table.add_row(f"{option['name']}={_default(option['default'])}", f"{option['doc']}{limits} ({kind}{unit})")
-    Console(markup=False, highlight=False).print(table)
-
-
-def _default(value: Any) -> str:
-    """Return a value as it is written after `key=`."""
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What must hold before an attack starts. Where it does not, the user has to change the command.
+"""What must hold before a command starts its work. Where it does not, the user has to change the command.
 
 What goes wrong after this is a failure of the run, and ends with another exit code.
 """
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
     from titer.attacks import GCG
 
 
-def require_writable(file: Path) -> None:
+def require_writable(file: Path, where: str) -> None:
     """Find out now, not after hours, that a file cannot be written."""
     if file.is_dir():
-        raise WrongUsageError(f"[attack] expected a file to write, got a folder ({file})")
+        raise WrongUsageError(f"[{where}] expected a file to write, got a folder ({file})")
     if not file.parent.is_dir():
-        raise WrongUsageError(f"[attack] the folder {file.parent} does not exist; create it first")
+        raise WrongUsageError(f"[{where}] the folder {file.parent} does not exist; create it first")
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}."):
             pass
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise WrongUsageError(f"[attack] cannot write into the folder {file.parent}: {reason}") from None
+        raise WrongUsageError(f"[{where}] cannot write into the folder {file.parent}: {reason}") from None
 
 
-def require_fresh(checkpoint: Path, resume: bool) -> None:
+def require_fresh(checkpoint: Path, resume: bool, where: str) -> None:
     """Refuse to overwrite an interrupted run; say so where there is none to go on with."""
     if checkpoint.exists() and not resume:
         raise WrongUsageError(
-            f"[attack] {checkpoint} holds an interrupted run; add --resume to go on with it, or remove it to start anew"
+            f"[{where}] {checkpoint} holds an interrupted run; add --resume to go on, or remove it to start anew"
         )
     if resume and not checkpoint.exists():
         print(f"titer: there is no checkpoint {checkpoint}; the run starts from the beginning", file=sys.stderr)
 
 
-def require_device(device: str) -> None:
+def require_device(device: str, where: str) -> None:
     """Refuse a device that torch does not know or find, or that this library was not built for."""
     import torch
 
@@ -54,7 +54,7 @@ def require_device(device: str) -> None:
     with wrong_usage(ValueError):
         require_backend(device)
     if kind == "cuda" and not torch.cuda.is_available():
-        raise WrongUsageError(f"[attack] --device is {device}, but torch finds no CUDA device here")
+        raise WrongUsageError(f"[{where}] --device is {device}, but torch finds no CUDA device here")
 
 
 def require_fit(attack: GCG, model: Model, prompt: Prompt, checkpoint: Path) -> None:

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "repeated_rows.h"
+
 namespace titer::test {
 
 enum class GatedLayout {
@@ -60,8 +62,9 @@ inline std::vector<GatedCase> gated_speed_cases(int64_t elements) {
 inline GatedInputs gated_inputs(const GatedCase& c, at::ScalarType dtype, at::Device device = at::kCPU) {
   at::manual_seed(19);
   const auto options = at::TensorOptions(device).dtype(dtype);
-  at::Tensor gate = (at::randn({c.rows, c.width}, at::kDouble) * 4).to(options);
-  at::Tensor up = at::randn({c.rows, c.width}, at::kDouble).to(options);
+  const int64_t rows = rows_to_draw(c.rows, c.width);
+  at::Tensor gate = repeated((at::randn({rows, c.width}, at::kDouble) * 4).to(options), c.rows);
+  at::Tensor up = repeated(at::randn({rows, c.width}, at::kDouble).to(options), c.rows);
   at::Tensor out = at::empty({c.rows, c.width}, options).fill_(7);
   const auto padded = [&](const at::Tensor& t) {
     return at::empty({c.rows, c.width + 1}, options).narrow(1, 1, c.width).copy_(t);

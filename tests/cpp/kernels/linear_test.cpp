@@ -1,5 +1,5 @@
 #include <ATen/Parallel.h>
-#include <ATen/native/CPUBlas.h>
+#include <ATen/cpu/Utils.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
@@ -28,7 +28,7 @@ Optional to_double(const Optional& x, bool magnitude) {
   return magnitude ? to_double(*x).abs() : to_double(*x);
 }
 
-/// Blocks of bfloat16 round once; torch's GEMMs round what they hand to the next addition, too.
+/// Products on the matrix unit round once; torch's GEMMs round what they hand to the next addition, too.
 double error_of(const at::Tensor& actual, const LinearTensors& t, bool rounds_once) {
   const auto sum = [&](bool magnitude) {
     const auto value = [&](const at::Tensor& x) { return magnitude ? to_double(x).abs() : to_double(x); };
@@ -68,44 +68,43 @@ TEST_P(LinearTest, values_equal_reference_in_float64) {
   for (const at::Device device : devices()) expect_values_equal_reference(GetParam(), device);
 }
 
-TEST_P(LinearTest, every_instruction_set_equals_reference_in_float64) {
-  for (const int64_t target : instruction_sets()) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    const ForcedInstructionSet forced(target);
-    expect_values_equal_reference(GetParam(), at::kCPU);
-  }
-}
-
 INSTANTIATE_TEST_SUITE_P(Cases, LinearTest, testing::ValuesIn(linear_cases()),
                          [](const auto& info) { return info.param.name; });
 
-bool has_blocks() { return has_cpu_backend(at::kCPU) && at::native::cpublas::could_pack(at::kBFloat16); }
+bool has_matrix_unit() { return has_cpu_backend(at::kCPU) && at::cpu::init_amx(); }
 
-TEST(Linear, few_rows_of_bfloat16_are_rounded_once) {
-  if (!has_blocks()) GTEST_SKIP() << "this processor, or the backend, multiplies no blocks of bfloat16";
-  for (const bool bias : {false, true})
-    expect_values_equal_reference({"once", 40, 200, 150, bias, true}, at::kCPU, /*rounds_once=*/true);
+TEST(Linear, bfloat16_is_rounded_once) {
+  if (!has_matrix_unit()) GTEST_SKIP() << "this processor, or the backend, has no matrix unit (AMX)";
+  for (const int64_t rows : {40, 140})
+    for (const bool bias : {false, true})
+      expect_values_equal_reference({"once", rows, 192, 150, bias, true}, at::kCPU, /*rounds_once=*/true);
 }
 
-TEST(Linear, few_rows_of_bfloat16_do_not_depend_on_threads) {
-  if (!has_blocks()) GTEST_SKIP() << "this processor, or the backend, multiplies no blocks of bfloat16";
-  const LinearTensors t = linear_tensors({"threads", 40, 600, 900, true, true}, at::kBFloat16);
+TEST(Linear, bfloat16_does_not_depend_on_threads) {
+  if (!has_matrix_unit()) GTEST_SKIP() << "this processor, or the backend, has no matrix unit (AMX)";
   const int threads = at::get_num_threads();
-  at::set_num_threads(1);
-  const at::Tensor one = ops::linear(t.x, t.weight, t.bias, t.residual);
-  at::set_num_threads(3);
-  const at::Tensor three = ops::linear(t.x, t.weight, t.bias, t.residual);
+  // The last has more of the weight than a thread packs at a time.
+  for (const auto& [rows, inner] : {std::pair{40, 608}, std::pair{300, 608}, std::pair{66, 8192}}) {
+    const LinearTensors t = linear_tensors({"threads", rows, inner, 100, true, true}, at::kBFloat16);
+    at::set_num_threads(1);
+    const at::Tensor one = ops::linear(t.x, t.weight, t.bias, t.residual);
+    for (const int more : {2, 3, 7, 8}) {
+      at::set_num_threads(more);
+      EXPECT_TRUE(at::equal(one, ops::linear(t.x, t.weight, t.bias, t.residual)));
+    }
+  }
   at::set_num_threads(threads);
-  EXPECT_TRUE(at::equal(one, three));
 }
 
 TEST(Linear, broken_values_stay_in_their_row) {
   for (const at::ScalarType dtype : kTypes) {
-    const LinearTensors t = linear_tensors({"broken", 6, 64, 50, true, true}, dtype);
-    t.x[2][63].fill_(std::numeric_limits<double>::quiet_NaN());
-    const at::Tensor result = ops::linear(t.x, t.weight, t.bias, t.residual);
-    EXPECT_EQ(result.isnan().all(1).sum().item<int64_t>(), 1);
-    EXPECT_EQ(result.isnan().any(1).sum().item<int64_t>(), 1);
+    for (const int64_t rows : {6, 70}) {
+      const LinearTensors t = linear_tensors({"broken", rows, 64, 50, true, true}, dtype);
+      t.x[2][63].fill_(std::numeric_limits<double>::quiet_NaN());
+      const at::Tensor result = ops::linear(t.x, t.weight, t.bias, t.residual);
+      EXPECT_EQ(result.isnan().all(1).sum().item<int64_t>(), 1);
+      EXPECT_EQ(result.isnan().any(1).sum().item<int64_t>(), 1);
+    }
   }
 }
 

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "repeated_rows.h"
+
 namespace titer::test {
 
 enum class RmsNormLayout {
@@ -68,14 +70,15 @@ inline std::vector<RmsNormCase> rms_norm_speed_cases(int64_t elements) {
 inline RmsNormInputs rms_norm_inputs(const RmsNormCase& c, at::ScalarType dtype, at::Device device = at::kCPU) {
   at::manual_seed(17);
   const auto options = at::TensorOptions(device).dtype(dtype);
-  at::Tensor x = (at::randn({c.rows, c.d}, at::kDouble) * 3).to(options);
+  const int64_t rows = rows_to_draw(c.rows, c.d);
+  at::Tensor x = repeated((at::randn({rows, c.d}, at::kDouble) * 3).to(options), c.rows);
   const at::Tensor weight = (at::randn({c.d}, at::kDouble) * 0.3 + 1).to(options);
   at::Tensor out = at::empty({c.rows, c.d}, options).fill_(7);
   const auto padded = [&](const at::Tensor& t) {
     return at::empty({c.rows, c.d + 1}, options).narrow(1, 1, c.d).copy_(t);
   };
   std::optional<at::Tensor> residual;
-  if (c.residual) residual = (at::randn({c.rows, c.d}, at::kDouble) * 5).to(options);
+  if (c.residual) residual = repeated((at::randn({rows, c.d}, at::kDouble) * 5).to(options), c.rows);
   switch (c.layout) {
     case RmsNormLayout::kContiguous:
       break;

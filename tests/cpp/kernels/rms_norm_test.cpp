@@ -198,9 +198,11 @@ TEST(RmsNorm, broken_values_stay_in_their_row) {
         inputs.x[2][place].fill_(broken);
         for (const int64_t target : instruction_sets()) {
           const ForcedInstructionSet forced(target);
-          const at::Tensor result = ops::rms_norm(inputs.x, inputs.weight, kEps, RmsNormScale::kWide);
-          EXPECT_LE(error_of(result, inputs.x, inputs.weight, RmsNormScale::kWide), 1) << dtype << " " << broken;
-          EXPECT_EQ(at::isfinite(result).logical_not().any(1).sum().item<int64_t>(), 1);
+          for (const RmsNormScale scale : kScales) {
+            const at::Tensor result = ops::rms_norm(inputs.x, inputs.weight, kEps, scale);
+            EXPECT_LE(error_of(result, inputs.x, inputs.weight, scale), 1) << dtype << " " << broken;
+            EXPECT_EQ(at::isfinite(result).logical_not().any(1).sum().item<int64_t>(), 1);
+          }
         }
       }
     }

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "repeated_rows.h"
+
 namespace titer::test {
 
 enum class RopeLayout {
@@ -100,10 +102,13 @@ inline at::Tensor unaligned(const at::Tensor& t) {
 inline RopeInputs rope_inputs(const RopeCase& c, const RopeTypes& types, at::Device device = at::kCPU) {
   at::manual_seed(17);
   const auto options = at::TensorOptions(device).dtype(types.dtype);
-  at::Tensor x = at::randn(c.shape, at::kDouble).to(options);
-  const at::Tensor angles = at::rand({c.shape.front(), c.rotary_dim / 2}, at::kDouble) * (2 * M_PI);
-  at::Tensor cos = angles.cos().to(options.dtype(types.table_dtype)),
-             sin = angles.sin().to(options.dtype(types.table_dtype));
+  const int64_t rows = c.shape.front();
+  std::vector<int64_t> drawn = c.shape;
+  drawn.front() = rows_to_draw(rows, c10::multiply_integers(drawn.begin() + 1, drawn.end()));
+  at::Tensor x = repeated(at::randn(drawn, at::kDouble).to(options), rows);
+  const at::Tensor angles = at::rand({drawn.front(), c.rotary_dim / 2}, at::kDouble) * (2 * M_PI);
+  at::Tensor cos = repeated(angles.cos().to(options.dtype(types.table_dtype)), rows),
+             sin = repeated(angles.sin().to(options.dtype(types.table_dtype)), rows);
   at::Tensor out = at::empty(c.shape, options).fill_(7);
   switch (c.layout) {
     case RopeLayout::kContiguous:

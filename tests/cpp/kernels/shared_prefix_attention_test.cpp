@@ -116,6 +116,25 @@ TEST(SharedPrefixAttention, does_not_depend_on_the_number_of_threads) {
   }
 }
 
+TEST(SharedPrefixAttention, broken_values_reach_the_one_query_that_sees_them) {
+  const SharedPrefixCase c{"broken", {5, 4}, {6, 3}, 8, 2, 2, 16, 1, {}, {}};
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {
+    for (const int64_t target : instruction_sets()) {
+      const ForcedInstructionSet forced(target);
+      for (const bool in_values : {false, true}) {
+        const SharedPrefixTensors tensors = shared_prefix_tensors(c, dtype);
+        (in_values ? tensors.v : tensors.k)[2].fill_(std::numeric_limits<double>::quiet_NaN());
+        const at::Tensor broken = run(tensors).isfinite().logical_not().flatten(1);
+        EXPECT_TRUE(broken[0].all().item<bool>()) << dtype;
+        // A product of a tile may meet values that a query does not see with weights of zero.
+        if (!in_values) {
+          EXPECT_FALSE(broken[1].any().item<bool>()) << dtype;
+        }
+      }
+    }
+  }
+}
+
 TEST(SharedPrefixAttention, broken_values_reach_what_sees_them) {
   const SharedPrefixCase c{"broken", {5, 4}, {6, 3}, 8, 2, 2, 16, {}, {}, {}};
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {

@@ -35,7 +35,8 @@ class Row(NamedTuple):
     model
         What is damaged: the tiny model in one file or in two (`sharded`), or `model.gguf` in a folder of its own.
     load
-        How it is read: `model` loads it and renders a chat, `show` describes it, `answer` generates a token.
+        How it is read: `model` loads it and renders a chat, `show` describes it, `answer` generates a token,
+        `dataset` opens `data.jsonl` beside it.
     """
 
     id: str
@@ -44,7 +45,7 @@ class Row(NamedTuple):
     message: str
     error: type[Exception] = ValueError
     model: Literal["folder", "sharded", "gguf"] = "folder"
-    load: Literal["model", "show", "answer"] = "model"
+    load: Literal["model", "show", "answer", "dataset"] = "model"
 
 
 def write(name: str, content: bytes | str) -> Callable[[Path], None]:

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <titer/core/model_config.h>
@@ -14,10 +15,22 @@
 
 namespace titer {
 
-/// y = x W^T + b, with `weight` [out, in] and `bias` [out] or undefined.
+/// What stands beside the weights of a linear layer and adds to its result: adapters in training.
+class TITER_EXPORT LinearAdapter {
+ public:
+  virtual ~LinearAdapter() = default;
+
+  /// @param y  [N, out] contiguous, the layer's result or a sum with it; may be overwritten
+  /// @param x  [N, in] what the layer reads
+  /// @return   [N, out], y and the adapter's part; follows gradients of y and x
+  virtual at::Tensor add_to(const at::Tensor& y, const at::Tensor& x) const = 0;
+};
+
+/// y = x W^T + b, with `weight` [out, in] and `bias` [out] or undefined, and what an adapter adds.
 struct LinearWeights {
   at::Tensor weight;
   at::Tensor bias;
+  std::shared_ptr<const LinearAdapter> adapter = nullptr;
 };
 
 /// `weight` and, for LayerNorm, `bias`, as wide as what is normalised; undefined where the family has none there.
@@ -59,6 +72,8 @@ class TITER_EXPORT CausalLM {
 
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
+  /// Every distinct parameter, whole, with the name that the source knows it by.
+  const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
   at::ScalarType dtype() const { return weights_.embedding.scalar_type(); }
   at::Device device() const { return weights_.embedding.device(); }
 
@@ -85,7 +100,7 @@ class TITER_EXPORT CausalLM {
  private:
   ModelConfig config_;
   ModelWeights weights_;
-  std::vector<std::pair<std::string, at::Tensor>> parameters_;  // every distinct one, with its name
+  std::vector<std::pair<std::string, at::Tensor>> parameters_;
 };
 
 /// Loads `config.json` and the safetensors of a Hugging Face folder. Weights are used where the file is mapped; they

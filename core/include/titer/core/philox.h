@@ -13,11 +13,12 @@ namespace titer {
 /// What a stream is for. Two purposes never share draws. The values are part of every result ever recorded: append new
 /// ones, never renumber.
 enum class RandomPurpose : std::uint32_t {
-  kSlotInitialisation = 1,  ///< the slot's first token ids
-  kCandidateSampling = 2,   ///< positions and tokens of a search step's candidates; item = draw
-  kGeneration = 3,          ///< sampled decoding; item = stream of the prompt, step = position
-  kParameterInitialisation = 4,
-  kDataOrder = 5,
+  kSlotInitialisation = 1,       ///< the slot's first token ids
+  kCandidateSampling = 2,        ///< positions and tokens of a search step's candidates; item = draw
+  kGeneration = 3,               ///< sampled decoding; item = stream of the prompt, step = position
+  kParameterInitialisation = 4,  ///< item = layer
+  kDataOrder = 5,                ///< of an epoch, which is the step
+  kDropout = 6,                  ///< item = row of a sequence at a layer
 };
 
 using PhiloxCounter = std::array<std::uint32_t, 4>;

@@ -1,5 +1,4 @@
-// Linear layers where no gradient is wanted: into a given buffer, the sum with a residual included, and for few rows as
-// fast as the weight can be read.
+// Linear layers where no gradient is wanted: into a given buffer, the sum with a residual included.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,10 +9,10 @@
 namespace titer::ops {
 
 /// out = x weightᵀ + bias + residual, without a gradient. Products are summed in float32 (float64 for float64). With
-/// bfloat16 on processors that multiply its blocks (AMX), results are rounded once, at the end, and do not depend on
-/// the number of threads, if there are at most 64 rows, k is even, rows of x and of the weight lie an even number of
-/// elements apart, x begins at a multiple of 4 bytes, and the weight's last dimension is contiguous. Otherwise torch's
-/// GEMM decides, and a bias and a residual are added one after the other.
+/// bfloat16 on processors with a matrix unit (AMX), results are rounded once, at the end, and do not depend on the
+/// number of threads, if k is a multiple of 32, n at least 32, and the weight's last dimension contiguous; subnormal
+/// numbers count as zero there. Otherwise torch's GEMM decides, and a bias and a residual are added one after the
+/// other.
 ///
 /// @param x         [M, k], last dimension contiguous; float32, bfloat16, float16 or float64
 /// @param weight    [n, k], dtype of x, any strides; read in place

@@ -26,10 +26,11 @@ struct SharedPrefixLayout {
 };
 
 /// Scores and sums are float32 (float64 for float64); probabilities of bfloat16 and float16 may be rounded before they
-/// meet the values. NaN and infinities reach at least what sees them. Gradients flow to q, k, v, prefix_k and prefix_v,
-/// composed of torch's products; no second derivative. CPU values but float64 do not depend on the number of threads.
-/// On CUDA one kernel serves bfloat16 and float16 whose heads are aligned to 16 bytes, with hd a multiple of 8 up to
-/// 256; the rest is composed of torch's products.
+/// meet the values. NaN and infinities reach at least what sees them. Gradients flow to q, k, v, prefix_k and prefix_v;
+/// no second derivative. CPU values but float64 do not depend on the number of threads.
+/// On the CPU, a kernel computes gradients where there is no prefix, cap and first_row, but for float64. On CUDA one
+/// serves values of bfloat16 and float16 whose heads are aligned to 16 bytes, with hd a multiple of 8 up to 256. The
+/// rest is composed of torch's products.
 ///
 /// @param q                   [M, Hkv, G, hd], last dimension contiguous; float32, bfloat16, float16 or float64
 /// @param k, v                [N, Hkv, hd], dtype of q, last dimension contiguous
