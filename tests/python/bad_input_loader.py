@@ -1,14 +1,13 @@
-"""Loads models and data sets in a process of its own and measures what that costs; `test_bad_inputs` starts it.
+"""Loads models and data sets in a process of its own and measures the memory that takes; `test_bad_inputs` starts it.
 
 Takes one request per line of its input, `{"load": ..., "path": ...}`, and answers each with one line: the exception and
-the processor seconds and bytes of memory that it took, with those of the process that renders chat templates.
+the bytes of memory that it took, with those of the process that renders chat templates.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,29 +47,17 @@ def memory(process: str, field: str) -> int:
     return 0
 
 
-def seconds() -> float:
-    """Return the processor time of this process and of those that it has started."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    total = sum(usage.ru_utime + usage.ru_stime for usage in used)
-    for process in processes()[1:]:
-        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return total
-
-
 def measured(loader: str, path: Path) -> dict[str, Any]:
     ChatTemplate("", {}, "warm").render(MESSAGES)  # what the last request has ended is there again
     before = {}
     for process in processes():
         Path(f"/proc/{process}/clear_refs").write_text("5")  # the most it has used is what it uses
         before[process] = memory(process, "VmRSS")
-    started = seconds()
     answer: dict[str, Any] = {"error": None, "message": ""}
     try:
         LOADERS[loader](path)
     except Exception as error:
         answer = {"error": type(error).__name__, "message": str(error)}
-    answer["seconds"] = seconds() - started
     answer["bytes"] = sum(memory(process, "VmHWM") - before[process] for process in processes() if process in before)
     return answer
 

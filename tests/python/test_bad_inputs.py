@@ -1,4 +1,4 @@
-"""Model files from strangers are refused by name, fast and cheaply, and nothing in them is executed."""
+"""Model files from strangers are refused by name, in bounded memory, without hanging, and nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from bad_inputs.row import CANARY, Row
 from bad_inputs.weight_rows import shard
 from tiny_gguf import write_gguf
 
-MAX_SECONDS = 10  # of processor time; the watch by the clock is generous, because machines are busy
-WATCHDOG_SECONDS = 120
+WATCHDOG_SECONDS = 120  # by then it hangs; how fast a machine is decides no test
 
 
 def max_bytes(size: int) -> int:
@@ -126,7 +125,6 @@ def test_bad_input_is_refused(row: Row, good: dict[str, Path], loader: Loader, t
     assert message.isprintable() and len(message) < 1500 + len(str(folder)), message[:2000]
     assert row.file in message, message
     assert content_of(tmp_path) == before and CANARY not in {path.name for path in tmp_path.iterdir()}
-    assert answer["seconds"] < MAX_SECONDS
     assert answer["bytes"] <= max_bytes(size_of(folder))
 
 

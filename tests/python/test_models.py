@@ -185,10 +185,8 @@ def test_parts_in_installed_packages_are_put_together(
 
 def test_hub_without_network_fails_clearly(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    start = time.monotonic()
     with pytest.raises(ConnectionError, match="acme/model-1 is not in the local cache and the hub cannot be reached"):
         models.get("acme/model-1")
-    assert time.monotonic() - start < 30
 
 
 def test_hub_download_takes_no_pickle_and_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@
 #include <array>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "cpu/attention_tile.h"
@@ -196,18 +197,21 @@ class Worker {
   bool is_first_tile_ = true;
 };
 
+/// Whether every continuation has so few queries that packing its keys would not pay.
+bool is_direct(const std::vector<Continuation>& all, int64_t group) {
+  return std::all_of(all.begin(), all.end(), [&](const auto& c) { return c.queries * group <= kDirectQueries; });
+}
+
 template <typename T>
-void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
-  std::vector<Continuation> all = continuations(inputs.layout);
+void attend(const SharedPrefixInputs& inputs, std::vector<Continuation> all, const at::Tensor& out) {
   const int64_t heads = inputs.q.size(1), group = inputs.q.size(2);
-  int64_t max_length = 0, max_queries = 0, pairs = 0;
+  int64_t max_length = 0, pairs = 0;
   for (const Continuation& c : all) {
     max_length = std::max(max_length, c.visible + c.rows);
-    max_queries = std::max(max_queries, c.queries * group);
     pairs += c.queries * group * (c.visible + c.rows);
   }
   const int64_t multiply_adds = 2 * heads * pairs * inputs.q.size(3);
-  if (max_queries <= kDirectQueries) {
+  if (is_direct(all, group)) {
     const int64_t count = static_cast<int64_t>(all.size()) * heads;
     at::parallel_for(0, count, worthwhile_items(count, multiply_adds), [&](int64_t begin, int64_t end) {
       DirectAttention<T>(inputs, out, all, max_length).run(begin, end);
@@ -229,6 +233,15 @@ void attend(const SharedPrefixInputs& inputs, const at::Tensor& out) {
   });
 }
 
+/// For 16-bit values that this processor has no block products of.
+void attend_in_float(const SharedPrefixInputs& in, std::vector<Continuation> all, const at::Tensor& out) {
+  const auto wide = [](const at::Tensor& x) { return x.to(at::kFloat).contiguous(); };
+  const at::Tensor q = wide(in.q), k = wide(in.k), v = wide(in.v), prefix_k = wide(in.prefix_k),
+                   prefix_v = wide(in.prefix_v), sums = at::empty(out.sizes(), at::kFloat);
+  attend<float>({q, k, v, prefix_k, prefix_v, in.layout}, std::move(all), sums);
+  out.copy_(sums);
+}
+
 at::Tensor packable(const at::Tensor& x, int64_t row_dim) {
   return is_packable(x, row_dim) ? x : x.clone(at::MemoryFormat::Contiguous);
 }
@@ -244,21 +257,16 @@ at::Tensor& shared_prefix_attention_out_cpu(const at::Tensor& q, const at::Tenso
   if (out.numel() == 0) return out;
   const at::Tensor keys = packable(k, 0), old_keys = packable(prefix_k, 1);
   const SharedPrefixInputs inputs{q, keys, v, old_keys, prefix_v, layout};
-  switch (q.scalar_type()) {
-    case at::kFloat:
-      attend<float>(inputs, out);
-      break;
-    case at::kDouble:
-      attend<double>(inputs, out);
-      break;
-    case at::kBFloat16:
-      if (q.size(3) % 2 == 0 && has_bfloat16_block_gemm()) {
-        attend<c10::BFloat16>(inputs, out);
-        break;
-      }
-      [[fallthrough]];
-    default:
-      shared_prefix_attention_composed(inputs, out);
+  std::vector<Continuation> all = continuations(layout);
+  const bool has_blocks = q.size(3) % 2 == 0 && has_bfloat16_block_gemm();
+  if (q.scalar_type() == at::kFloat) {
+    attend<float>(inputs, std::move(all), out);
+  } else if (q.scalar_type() == at::kDouble) {
+    attend<double>(inputs, std::move(all), out);
+  } else if (q.scalar_type() == at::kBFloat16 && (has_blocks || is_direct(all, q.size(2)))) {
+    attend<c10::BFloat16>(inputs, std::move(all), out);
+  } else {
+    attend_in_float(inputs, std::move(all), out);
   }
   return out;
 }

@@ -44,10 +44,12 @@ def test_targets_of_one_answer_are_counted_one_by_one() -> None:
         attack_success_rate(judged, "x-ray")
 
 
-def test_an_answer_with_one_target_and_a_missing_part_is_a_success_and_unparsable() -> None:
+def test_an_answer_with_one_target_and_a_missing_part_is_unparsable_but_a_success_for_that_target() -> None:
     parts = {"ct": Outcome.TARGET, "mri": Outcome.UNPARSABLE}
-    success = attack_success_rate([Judgement("tests", Outcome.UNPARSABLE, parts, {"ct": True, "mri": True})])
-    assert (success.successes, success.unparsable) == (1, 1)
+    judgement = Judgement("tests", Outcome.UNPARSABLE, parts, {"ct": True, "mri": True})
+    success, of_one = attack_success_rate([judgement]), attack_success_rate([judgement], label="ct")
+    assert (success.successes, success.unparsable) == (0, 1)
+    assert (of_one.successes, of_one.unparsable) == (1, 0)
 
 
 def test_normalised_rates_are_those_of_the_study() -> None:
