@@ -1,4 +1,4 @@
-"""Model files from strangers are refused by name, in bounded memory, without hanging, and nothing in them is executed."""
+"""Model files from strangers are refused by name, in bounded memory, without a hang; nothing in them is executed."""
 
 from __future__ import annotations
 

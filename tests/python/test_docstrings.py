@@ -27,12 +27,20 @@ MODULES = [
     "titer.clinic.unusual",
     "titer.clinic.vocabulary",
     "titer.clinic.world",
+    "titer.clinic_models.practice",
+    "titer.clinic_models.quality",
+    "titer.clinic_models.recipe",
+    "titer.clinic_models.tokenizer",
     "titer.compat.nanogcg",
     "titer.display",
     "titer.generation",
     "titer.loading",
     "titer.ops",
     "titer.sharding",
+    "titer.training",
+    "titer.training.finetuning",
+    "titer.training.outcome",
+    "titer.training.tokenising",
 ]
 
 
