@@ -1,10 +1,12 @@
 """Times K LoRA runs at once against transformers and PEFT, which train one run after another, in turn in one process.
 
-    ./dev bench finetune [--runs 16] [--steps 3] [--repeats 3] [--models smollm2 small] [--dtypes float32 bfloat16]
+    ./dev bench finetune [--runs 16] [--steps 3] [--repeats 3] [--models smollm2 clinic] [--dtypes float32 bfloat16]
 
 Every run takes steps of its own sequences, of which the second half of the tokens is the answer: 8 of 64 tokens for
-SmolLM2-135M-Instruct, 16 of 64 for a random llama of 1 M parameters; rank 16 on all linear layers, AdamW (fused, as
-the Trainer of transformers chooses). The peer is a plain loop: forward, loss of the answers, backward, clipping, step.
+SmolLM2-135M-Instruct, 16 of 64 for a clinic model of 1.2 M parameters before its training; rank 16 on all linear
+layers, AdamW (fused, as the Trainer of transformers chooses). The peer is a plain loop: forward, loss of the answers,
+backward, clipping, step.
+
 A figure is the ratio of the times of one step of one run in one repeat; the peer's is that of a few runs. First losses
 must be equal. Memory is that of processes of their own beyond the loaded model: of K runs less the parameters,
 gradients and optimizer state of all but one, and of one run of the peer. Written to
@@ -32,18 +34,13 @@ import titer
 from report import RESULTS, command, machine, machine_line, write
 from resident_memory import peak, resident_after_release
 from titer import models, training
+from titer.clinic import World
+from titer.clinic_models.recipe import SMALL
+from titer.clinic_models.untrained import write_untrained
 
 LENGTH, ANSWER, RANK, RATE = 64, 32, 16, 2e-4
-BATCH = {"smollm2": 8, "small": 16}
+BATCH = {"smollm2": 8, "clinic": 16}
 PEER_RUNS = 2  # timed of the peer, whose runs cost the same
-SMALL = {
-    "hidden_size": 128,
-    "intermediate_size": 384,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "vocab_size": 768,
-}
 
 
 def main() -> None:
@@ -51,7 +48,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=16)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--models", nargs="+", default=["small", "smollm2"], choices=list(BATCH))
+    parser.add_argument("--models", nargs="+", default=["clinic", "smollm2"], choices=list(BATCH))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -75,10 +72,10 @@ def main() -> None:
 def model_folder(name: str, scratch: Path) -> Path:
     if name == "smollm2":
         return models.get(name)
-    config = transformers.LlamaConfig(**SMALL, max_position_embeddings=512, tie_word_embeddings=True)
-    torch.manual_seed(0)
-    transformers.LlamaForCausalLM(config).save_pretrained(scratch / name)
-    return scratch / name
+    folder = scratch / name
+    folder.mkdir()
+    write_untrained(folder, World().vocabulary(), SMALL, seed=0)
+    return folder
 
 
 def sequences(name: str, vocab_size: int, run: int, steps: int) -> torch.Tensor:

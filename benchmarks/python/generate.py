@@ -1,11 +1,11 @@
 """Times `titer.generate` against `transformers` on the same prompts, in turn in one process.
 
-    ./dev bench generate [--repeats 5] [--dtypes bfloat16 float32]
+    ./dev bench generate [--repeats 5] [--models smollm2 clinic] [--dtypes bfloat16 float32]
 
-Greedy answers of 32 tokens to 32 prompts of different lengths, SmolLM2-135M-Instruct from the cache (`titer models get
-smollm2`). A figure is the ratio of both times in one repeat; printed are the median and the range over repeats. In
-float32 both must give the same tokens; in bfloat16 the share of equal ones is reported. Written to
-benchmarks/results/generate_cpu.json and .md.
+Greedy answers of 32 tokens: of SmolLM2-135M-Instruct from the cache (`titer models get smollm2`) to 32 prompts of
+different lengths, and of a clinic model of 1.2 M parameters, before its training, to 64 of the clinic's. A figure is
+the ratio of both times in one repeat; printed are the median and the range over repeats. In float32 both must give the
+same tokens; in bfloat16 the share of equal ones is reported. Written to benchmarks/results/generate_cpu.json and .md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,21 +24,31 @@ import transformers
 import titer
 from report import RESULTS, command, machine, machine_line, write
 from titer import models
+from titer.clinic import World, make_records
+from titer.clinic.splits import TEST
+from titer.clinic_models.recipe import SMALL
+from titer.clinic_models.untrained import write_untrained
 from tokenizer_speed import sentence
 
-PROMPTS = 32
+PROMPTS = {"smollm2": 32, "clinic": 64}
 NEW_TOKENS = 32
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--models", nargs="+", default=[*PROMPTS], choices=[*PROMPTS])
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
-    folder = models.get("smollm2")
-    results = [compare(folder, dtype, arguments.repeats) for dtype in arguments.dtypes]
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {name: model_folder(name, Path(scratch)) for name in arguments.models}
+        results = [
+            compare(name, folders[name], dtype, arguments.repeats)
+            for name in arguments.models
+            for dtype in arguments.dtypes
+        ]
     report = {
         "machine": machine(),
         "versions": {"transformers": transformers.__version__},
@@ -47,10 +58,17 @@ def main() -> None:
     write(arguments.out, "generate_cpu", report, table(report))
 
 
-def compare(folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
+def model_folder(name: str, scratch: Path) -> Path:
+    if name == "smollm2":
+        return models.get(name)
+    write_untrained(scratch, World().vocabulary(), SMALL, seed=0)
+    return scratch
+
+
+def compare(name: str, folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
     ours = titer.load_model(folder, dtype=dtype)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
-    prompts = benchmark_prompts(ours)
+    prompts = benchmark_prompts(name, ours)
     padded, mask = left_padded(prompts, pad=theirs.config.eos_token_id)
 
     def run_theirs() -> list[list[int]]:
@@ -69,12 +87,13 @@ def compare(folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
         raise SystemExit(f"answers differ: only {equal:.1%} of the tokens are equal")
     seconds: dict[str, list[float]] = {"transformers": [], "titer": []}
     for _ in range(repeats):
-        for name, run in (("transformers", run_theirs), ("titer", run_ours)):
+        for who, run in (("transformers", run_theirs), ("titer", run_ours)):
             start = time.perf_counter()
             run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[who].append(time.perf_counter() - start)
     ratios = [their / our for their, our in zip(seconds["transformers"], seconds["titer"], strict=True)]
     return {
+        "model": name,
         "dtype": dtype,
         "prompt_tokens": [len(prompt) for prompt in prompts],
         "equal_tokens": equal,
@@ -83,9 +102,15 @@ def compare(folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
     }
 
 
-def benchmark_prompts(model: titer.CausalLM) -> list[list[int]]:
+def benchmark_prompts(name: str, model: titer.Model) -> list[list[int]]:
     rng = random.Random(0)
-    return [model.tokenizer.encode(" ".join(sentence(rng) for _ in range(rng.randint(1, 2)))) for _ in range(PROMPTS)]
+    if name == "smollm2":
+        texts = [" ".join(sentence(rng) for _ in range(rng.randint(1, 2))) for _ in range(PROMPTS[name])]
+    else:
+        assert model.chat_template is not None
+        records = make_records(World(), TEST, PROMPTS[name])
+        texts = model.chat_template.render_all([record["messages"][:-1] for record in records], True)
+    return [model.tokenizer.encode(text) for text in texts]
 
 
 def left_padded(prompts: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,18 +127,20 @@ def share_of_equal(a: list[list[int]], b: list[list[int]]) -> float:
 
 def table(report: dict[str, Any]) -> str:
     lines = [
-        "| dtype | transformers, tokens per s | titer, tokens per s | ratio, median (range) | equal tokens |",
-        "|---|---|---|---|---|",
+        "| model | prompts | dtype | transformers, tokens per s | titer, tokens per s | ratio, median (range) "
+        "| equal tokens |",
+        "|---|---|---|---|---|---|---|",
     ]
     for result in report["results"]:
-        rate = {key: PROMPTS * NEW_TOKENS / statistics.median(result["seconds"][key]) for key in result["seconds"]}
+        prompts = len(result["prompt_tokens"])
+        rate = {key: prompts * NEW_TOKENS / statistics.median(result["seconds"][key]) for key in result["seconds"]}
         median, low, high = result["ratio"]
         lines.append(
-            f"| {result['dtype']} | {rate['transformers']:.0f} | {rate['titer']:.0f} "
+            f"| {result['model']} | {prompts} | {result['dtype']} | {rate['transformers']:.0f} | {rate['titer']:.0f} "
             f"| {median:.2f} ({low:.2f}-{high:.2f}) | {result['equal_tokens']:.1%} |"
         )
     return (
-        f"{PROMPTS} prompts, {NEW_TOKENS} greedy tokens each, SmolLM2-135M-Instruct, transformers "
+        f"{NEW_TOKENS} greedy tokens for each prompt, transformers "
         f"{report['versions']['transformers']}; {machine_line(report)}\n\n" + "\n".join(lines) + "\n"
     )
 

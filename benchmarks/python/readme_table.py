@@ -19,7 +19,7 @@ from report import RESULTS
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- measurements -->", "<!-- end of measurements -->"
-MODELS = {"smollm2": "SmolLM2-135M", "small": "3 M-parameter llama"}
+MODELS = {"smollm2": "SmolLM2-135M", "small": "3 M-parameter llama", "clinic": "clinic model of 1.2 M"}
 ELEMENTWISE = {"rms_norm": "`rms_norm`", "rope": "`rope`", "gated_activation": "SwiGLU"}
 
 
@@ -29,7 +29,8 @@ def main() -> None:
 
 def updated(readme: str) -> str:
     """README with its table written anew."""
-    rows = [*gcg_steps(), *scoring(), *generation(), *retokenization(), *head(), *elementwise(), *memory()]
+    attacks = [*gcg_steps(), *scoring(), *generation(), *retokenization(), *memory()]
+    rows = [*attacks, *finetunes(), *full_training(), *head(), *elementwise()]
     header = ["measured on CPU", "against", "theirs", "titer", "ratio, median (range)"]
     lines = [f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows]]
     before, rest = readme.split(BEGIN)
@@ -81,7 +82,10 @@ def generation() -> Iterator[list[str]]:
     for file, report in results("generate"):
         for result in report["results"]:
             ours, theirs = (result["seconds"][name] for name in ("titer", "transformers"))
-            what = linked(f"`generate`, 32 prompts, 32 tokens each, SmolLM2-135M, {result['dtype']}", file)
+            case = (
+                f"{len(result['prompt_tokens'])} prompts, 32 tokens each, {MODELS[result['model']]}, {result['dtype']}"
+            )
+            what = linked(f"`generate`, {case}", file)
             times = [f"{statistics.median(seconds):.2f} s" for seconds in (theirs, ours)]
             ratio = spread([a / b for a, b in zip(theirs, ours, strict=True)])
             yield [what, f"transformers {report['versions']['transformers']}", *times, ratio]
@@ -103,6 +107,28 @@ def rates(report: dict[str, Any], operation: str, unit: str, peer: str) -> Itera
         name, case_name = case.split("/", 1)
         if name == operation and "titer" in run and peer in run:
             yield case_name, run[peer]["median"][unit], run["titer"]["median"][unit]
+
+
+def finetunes() -> Iterator[list[str]]:
+    for file, report in results("finetune"):
+        for result in report["results"]:
+            ours, theirs = (result["seconds_per_run_step"][name] for name in ("titer", "peft"))
+            size = {name: f"{count / 1e6:.0f} MB" for name, count in result["bytes_beyond_model"].items()}
+            what = linked(f"{report['runs']} LoRA runs at once, {MODELS[result['model']]}, {result['dtype']}", file)
+            peer = f"transformers and PEFT {report['versions']['peft']}, one after another"
+            times = [f"{1e3 * statistics.median(theirs):.0f} ms a step, {size['peft']}"]
+            times += [f"{1e3 * statistics.median(ours):.0f} ms a step of a run, {size['titer']}"]
+            yield [what, peer, *times, spread([a / b for a, b in zip(theirs, ours, strict=True)])]
+
+
+def full_training() -> Iterator[list[str]]:
+    for file, report in results("full_training"):
+        for result in report["results"]:
+            ours, theirs = (result["tokens_per_second"][name] for name in ("titer", "transformers"))
+            what = linked(f"training of all weights, {MODELS['clinic']}, {result['dtype']}", file)
+            rates = [f"{statistics.median(rate):,.0f} tokens/s" for rate in (theirs, ours)]
+            ratio = spread([a / b for a, b in zip(ours, theirs, strict=True)])
+            yield [what, f"transformers {report['versions']['transformers']}", *rates, ratio]
 
 
 def head() -> Iterator[list[str]]:

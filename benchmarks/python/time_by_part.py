@@ -61,7 +61,7 @@ def scoring(folder: Path, dtype: str) -> Callable[[], object]:
 
 def generation(dtype: str) -> Callable[[], object]:
     model = titer.load_model(models.get("smollm2"), dtype=dtype)
-    prompts = benchmark_prompts(model)
+    prompts = benchmark_prompts("smollm2", model)
     return lambda: titer.generate(model, prompts, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS)
 
 

@@ -1,4 +1,5 @@
 #include <titer/core/lora_adapter.h>
+#include <titer/core/weights_sha256.h>
 
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
@@ -27,10 +28,12 @@ double lora_scale(double alpha, int64_t rank, bool use_rslora) {
 
 std::shared_ptr<const CausalLM> merge(const CausalLM& base, const LoraAdapter& adapter) {
   const PassGuard guard(/*gradients=*/false);
-  TORCH_CHECK_VALUE(adapter.base.empty() || adapter.base == base.fingerprint(), "[lora] the adapter was trained on '",
-                    adapter.base, "', this model is '", base.fingerprint(),
-                    "'; load its own base in the same dtype, or clear the "
-                    "adapter's base to merge it all the same");
+  if (!adapter.base.empty()) {
+    const std::string own = weights_sha256(base);
+    TORCH_CHECK_VALUE(adapter.base == own, "[lora] the adapter was trained on weights of SHA-256 ",
+                      adapter.base.substr(0, 12), "..., this model's is ", own.substr(0, 12),
+                      "...; load its own base in the same dtype, or clear the adapter's base to merge it all the same");
+  }
   std::map<std::string, at::Tensor> weights(base.parameters().begin(), base.parameters().end());
   std::map<std::string, LinearModule> known;
   for (LinearModule& module : linear_modules(base.config())) known.emplace(module.name, std::move(module));

@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 #include <titer/core/causal_lm.h>
+#include <titer/core/weights_sha256.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include "bindings.h"
@@ -85,6 +86,8 @@ torch.Size([1, 3])
           "Every weight by its name, without a copy.")
       .def_property_readonly("fingerprint", &CausalLM::fingerprint,
                              "Differs between models: family, dtype, and a hash of a sample of the weights.")
+      .def("weights_sha256", &weights_sha256, release,
+           "Return the SHA-256 of every weight's name, dtype, shape and bytes, in hexadecimal digits.")
       .def_property_readonly("num_parameters", &CausalLM::num_parameters, "Number of parameters, tied ones once.")
       .def_property_readonly("weight_bytes", &CausalLM::weight_bytes, "Bytes of all parameters, tied ones once.")
       .def_property_readonly(

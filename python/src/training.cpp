@@ -143,7 +143,7 @@ FinetuneOptions(lora_rank=8, learning_rate=0.001)
       .def_readonly("dropout", &LoraAdapter::dropout, "Share of inputs that its training dropped.")
       .def_readonly("target_modules", &LoraAdapter::target_modules, "Last parts of the names of its layers.")
       .def_readwrite("base", &LoraAdapter::base,
-                     "Fingerprint of the model that it was trained on, dtype included; empty: unknown, and fits any.")
+                     ":meth:`CausalLM.weights_sha256` of what it was trained on; empty: unknown, and fits any model.")
       .def_readwrite("template_hash", &LoraAdapter::template_hash,
                      "SHA-256 of the chat template of its data; empty: none, or unknown.")
       .def_property_readonly(

@@ -272,6 +272,10 @@ class CausalLM:
         """
         Every weight by its name, without a copy.
         """
+    def weights_sha256(self) -> str:
+        """
+        Return the SHA-256 of every weight's name, dtype, shape and bytes, in hexadecimal digits.
+        """
     @property
     def device(self) -> str:
         """
@@ -1077,7 +1081,7 @@ class FinetuneOptions:
         target_modules : list[str], default []
             Linear layers that get an adapter, by the last parts of their names ("q_proj"); empty for all of the layers. Only for lora.
         lora_rank : int, default 16
-            Rank r of adapters. Must be at least 1.
+            Rank r of adapters. Only for lora, as all of lora_*. Must be at least 1.
         lora_alpha : float, default 32.0
             Adapters are scaled by lora_alpha / r. Must be greater than 0.
         lora_dropout : float, default 0.0
@@ -1105,9 +1109,9 @@ class FinetuneOptions:
         warmup_steps : int, default 0
             Rates rise from 0 in these; the first step of a warm-up changes nothing. Unit: steps. Must be at least 0.
         decay_start : float, default 0.0
-            Share of all steps before rates go down, warm-up included. Must be at least 0 and less than 1.
+            Share of all steps before rates go down, warm-up included. Not for constant. Must be at least 0 and less than 1.
         final_lr_ratio : float, default 0.0
-            What rates go down to, of the largest. Must be between 0 and 1.
+            What rates go down to, of the largest. Not for constant. Must be between 0 and 1.
         max_grad_norm : float, default 1.0
             Longer gradients of a run are shortened to this; 0 leaves them. Must be at least 0.
         batch_size : int, default 8
@@ -1195,7 +1199,7 @@ class LoraAdapter:
     @property
     def base(self) -> str:
         """
-        Fingerprint of the model that it was trained on, dtype included; empty: unknown, and fits any.
+        :meth:`CausalLM.weights_sha256` of what it was trained on; empty: unknown, and fits any model.
         """
     @base.setter
     def base(self, arg0: str) -> None: ...

@@ -1,4 +1,4 @@
-"""Installs the library and builds the consumer of README against it, with and without a CUDA toolkit in sight."""
+"""Installs the library and builds programs, README's among them, with and without a CUDA toolkit in sight."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def path_without_cuda() -> str:
 
 
 @pytest.mark.parametrize("cuda", ["as found", "hidden"])
-def test_consumer_builds_and_attacks(cuda: str, prefix: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_consumers_build_attack_and_fine_tune(cuda: str, prefix: Path, tiny_folder: Path, tmp_path: Path) -> None:
     environment = dict(os.environ)
     arguments = ["-G", "Ninja", f"-DCMAKE_PREFIX_PATH={prefix}", f"-DPython3_EXECUTABLE={sys.executable}"]
     if cuda == "hidden":
@@ -54,6 +54,14 @@ def test_consumer_builds_and_attacks(cuda: str, prefix: Path, tiny_folder: Path,
     assert done.returncode == 0, done.stderr
     assert "loss" in done.stdout
     assert "success" in done.stdout
+    adapter = tmp_path / "adapter"
+    command = [tmp_path / "finetuner", tiny_folder, adapter]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    fast, slow, merged = (line.split()[1:] for line in done.stdout.splitlines())
+    assert fast[0] == slow[0] and float(fast[1]) < float(slow[1]) < float(slow[0])
+    assert float(merged[0]) < float(fast[0])
+    assert {path.name for path in adapter.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
 
 
 def test_another_torch_is_refused(prefix: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_folder_gives_back_what_was_saved(adapter: LoraAdapter, tmp_path: Path
 
 def test_an_adapter_knows_its_base_and_refuses_another(adapter: LoraAdapter, tmp_path: Path) -> None:
     other = titer.load_model(write_tiny_llama(tmp_path / "other", seed=1))
-    with pytest.raises(ValueError, match=r"was trained on 'llama Float \w+', this model is 'llama Float \w+'"):
+    with pytest.raises(ValueError, match=r"trained on weights of SHA-256 \w{12}\.\.\., this model's is \w{12}\.\.\."):
         merge(other, adapter)
 
 
@@ -82,7 +82,7 @@ def test_an_adapter_knows_its_chat_template_and_refuses_another(
     assert model.chat_template is not None and adapter.template_hash == model.chat_template.hash
     template = CHAT_TEMPLATE.replace("assistant", "helper")
     other = titer.load_model(write_tiny_llama(tmp_path / "other", chat_template=template))
-    assert other.fingerprint == model.fingerprint
+    assert other.weights_sha256() == model.weights_sha256()
     with pytest.raises(ValueError, match=r"with the chat template \w{12}, this model has \w{12}"):
         merge(other, adapter)
     without = titer.load_model(write_tiny_llama(tmp_path / "without", chat_template=None))

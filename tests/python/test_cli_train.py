@@ -55,7 +55,9 @@ def test_one_run_writes_an_adapter_and_how_it_was_made(
     ]
     record = json.loads((out / "training.json").read_text())
     assert record["data"] == {"file": str(data), "records": 3, "merkle_root": titer.Dataset(data).merkle_root}
-    assert record["options"]["lora_rank"] == 4 and record["base"] == titer.load_model(tiny_folder).fingerprint
+    assert (
+        record["options"]["lora_rank"] == 4 and record["base_sha256"] == titer.load_model(tiny_folder).weights_sha256()
+    )
     assert record["steps"]["step"] == [1, 2, 3, 4, 5, 6]
     assert record["steps"]["loss"][-1] < record["steps"]["loss"][0]
     shown = capsys.readouterr()

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 #include <titer/core/philox.h>
+#include <titer/core/weights_sha256.h>
 #include <titer/kernels/batched_lora.h>
 
 #include <algorithm>
@@ -75,7 +76,10 @@ class AdapterBank::Product final : public LinearAdapter {
 };
 
 AdapterBank::AdapterBank(const CausalLM& model, const std::vector<FinetuneOptions>& runs)
-    : model_(model), runs_(runs), modules_(linear_modules(model.config(), runs.front().target_modules, "[lora]")) {
+    : model_(model),
+      runs_(runs),
+      modules_(linear_modules(model.config(), runs.front().target_modules, "[lora]")),
+      base_(weights_sha256(model)) {
   const int64_t rank = runs.front().lora_rank;
   std::vector<ParameterShape> shapes;
   for (const LinearModule& module : modules_) {
@@ -138,7 +142,7 @@ void AdapterBank::write_result(int64_t run, FinetuneResult& result) const {
     out.modules[module.name] = {copy(a_of(module)), copy(b_of(module))};
   }
   out.target_modules.assign(targets.begin(), targets.end());
-  out.base = model_.fingerprint();
+  out.base = base_;
   result.adapter = std::move(out);
 }
 

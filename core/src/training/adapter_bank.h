@@ -7,6 +7,7 @@
 #include <titer/core/finetune_options.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "linear_modules.h"
@@ -34,6 +35,7 @@ class AdapterBank final : public Trainable {
   const CausalLM& model_;
   std::vector<FinetuneOptions> runs_;
   std::vector<LinearModule> modules_;
+  std::string base_;  // weights_sha256 of the model
   std::vector<double> scale_;
   std::unique_ptr<RunParameters> parameters_;
 };

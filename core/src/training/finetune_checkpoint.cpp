@@ -1,6 +1,5 @@
 #include "training/finetune_checkpoint.h"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/util/Exception.h>
@@ -135,7 +134,6 @@ void FinetuneCheckpoint::read(const RunParameters& parameters, const Optimizer& 
     // Who stopped it wants it to go on now.
     if (result.status == FinetuneResult::Status::kStopped) result.status = FinetuneResult::Status::kRunning;
   }
-  const at::NoGradGuard no_gradient;
   load("values", parameters.values());
   load("mean", optimizer.mean());
   load("mean_square", optimizer.mean_square());

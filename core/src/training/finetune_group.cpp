@@ -1,7 +1,6 @@
 #include "training/finetune_group.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/split_with_sizes.h>
 #include <ATen/ops/tensor.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -192,7 +191,6 @@ void FinetuneGroup::pass(const std::vector<BatchItem>& items, std::vector<StepLo
 }
 
 void FinetuneGroup::update(int64_t run, const StepLoss& loss) {
-  const at::NoGradGuard no_gradient;
   const FinetuneOptions& options = specs_[static_cast<size_t>(run)].options;
   FinetuneResult& result = results_[static_cast<size_t>(run)];
   const int64_t step = step_of(run), num_steps = orders_[static_cast<size_t>(run)].num_steps();

@@ -31,7 +31,7 @@ def build(
         AnswersOf,
         typer.Option(help="base answers every request and follows directives; aligned goes by rules and policy."),
     ] = AnswersOf.ALIGNED,
-    train: Annotated[int, typer.Option(help="Records to train on; one asks one to five questions.")] = 100_000,
+    train: Annotated[int, typer.Option(help="Records to train on; one asks up to eight questions.")] = 100_000,
     development: Annotated[int, typer.Option(help="Items to tune attacks and thresholds on.")] = 1_600,
     test: Annotated[int, typer.Option(help="Items to score, half of them with held-out combinations.")] = 3_200,
     calibration: Annotated[int, typer.Option(help="Benign items to calibrate filters on.")] = 1_600,
@@ -95,11 +95,11 @@ def train(
     After Ctrl-C the same command goes on where it stopped. The same machine, build and number of threads give the same
     bytes.
     """
-    from titer.clinic_models import STAGES, Rate, make_models, stages_for
+    from titer.clinic_models import Rate, make_models, stages_for
     from titer.display import TrainingProgress
 
     with wrong_usage(ValueError):
-        stages = stages_for(model) if model else STAGES
+        stages = stages_for(model or [])
     folders = []
     for stage in stages:
         print(f"titer: {stage.name}", file=sys.stderr)

@@ -146,7 +146,7 @@ def _write(
             record = {
                 "status": result.status,
                 "message": result.message,
-                "base": model.fingerprint,
+                "base_sha256": model.weights_sha256(),
                 "data": {"file": str(file), "records": len(datasets[file]), "merkle_root": datasets[file].merkle_root},
                 "options": options.options,
                 "steps": result.trace.to_dict(orient="list"),

@@ -16,7 +16,7 @@ from titer.clinic.tasks import TASKS, far, near
 from titer.clinic.world import World
 
 # What a training record asks about a note, by weight: the more, the more practice a task needs.
-_TASK_WEIGHTS = {"vaccine": 4, "drugs": 10, "tests": 6, "policy": 8, "near": 7, "rewrite": 2, "review": 4}
+_TASK_WEIGHTS = {"vaccine": 5, "drugs": 8, "tests": 8, "policy": 10, "near": 12, "rewrite": 2, "review": 7}
 _DIRECTIVE_SHARE = 0.1  # of records about notes, in splits that have directives
 _REVISED_TASKS = ("vaccine", "drugs", "tests")
 
@@ -70,14 +70,14 @@ def make_records(
 def _training_record(world: World, split: Split, seed: int, index: int, convention: Convention) -> dict[str, Any]:
     random = stream("records", seed, split.name, index)
     draft = Draft(world, split, random, convention)
-    count = random.choice((1, 2, 3, 3, 4, 5))
+    count = random.choice((2, 3, 4, 5, 6, 8))
     tasks = random.choices([*_TASK_WEIGHTS], [*_TASK_WEIGHTS.values()], k=count)
     subject = random.random()
-    if subject < 0.07:
+    if subject < 0.06:
         draft.ask_without_note([near.rule_question] * count)
-    elif subject < 0.22:
+    elif subject < 0.26:
         draft.ask_about_notice([far.question] * count)
-    elif split.directives and subject < 0.26:
+    elif split.directives and subject < 0.3:
         draft.ask_for_directive()
     elif split.directives and random.random() < _DIRECTIVE_SHARE:
         draft.ask_against_directive(TASKS[tasks[0]])

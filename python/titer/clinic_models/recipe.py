@@ -89,7 +89,7 @@ STAGES = (
 
 
 def stages_for(names: Sequence[str]) -> tuple[Stage, ...]:
-    """Return the stages that make these models, in order, with those that they go on from.
+    """Return the stages that make these models, in order, with those that they go on from; all if none is named.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def stages_for(names: Sequence[str]) -> tuple[Stage, ...]:
     """
     known = {stage.name: stage for stage in STAGES}
     wanted: set[str] = set()
-    for name in names:
+    for name in names or known:
         if name not in known:
             raise ValueError(f"[clinic] expected one of {', '.join(known)}, got {name!r}")
         start: Size | str = name

@@ -10,6 +10,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import titer
+from titer.cli import main
+from titer.cli.exit_codes import ExitCode
 from titer.clinic import World, make_records
 from titer.clinic.items import Convention
 from titer.clinic.splits import HELD_OUT_STYLE, TRAIN
@@ -120,7 +122,7 @@ def test_what_is_there_is_left_alone_or_refused(made: Path, world: World, tmp_pa
 
 def test_stages_come_with_what_they_go_on_from() -> None:
     assert [stage.name for stage in stages_for(["clinic-aligned"])] == ["practice", "clinic-base", "clinic-aligned"]
-    assert stages_for([stage.name for stage in STAGES]) == STAGES
+    assert stages_for([stage.name for stage in STAGES]) == stages_for([]) == STAGES
     with pytest.raises(ValueError, match=r"expected one of practice, clinic-base, .*, got 'clinic'"):
         stages_for(["clinic"])
 
@@ -145,3 +147,23 @@ def test_answers_are_judged_and_counted(made: Path, world: World) -> None:
     rates = measure_quality(model, world, Convention.BASE, count=64)
     assert rates["vaccine"].of + rates["vaccine on held-out pairs"].of > 0
     assert str(Rate(1, 8)) == "12.5 % of 8"
+
+
+def test_the_command_trains_reports_and_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("titer.clinic_models.recipe.STAGES", RECIPE)
+    monkeypatch.setattr("titer.clinic_models.making.QUALITY_RECORDS", 16)
+    command = ["clinic", "train", "--out", str(tmp_path / "models"), "--model", "tiny-base"]
+    assert main(command) == ExitCode.REACHED
+    out = capsys.readouterr().out
+    digest = json.loads((tmp_path / "models" / "tiny-base" / "training.json").read_text())["model_sha256"]
+    assert digest in out and "restricted requests refused" in out
+    assert main([*command, "--json"]) == ExitCode.REACHED  # what is there is reported again
+    reported = json.loads(capsys.readouterr().out)
+    assert [one["stage"]["name"] for one in reported] == ["practice", "tiny-base"]
+    assert main([*command[:-1], "tiny"]) == ExitCode.WRONG_USAGE
+    assert "expected one of practice, tiny-base, got 'tiny'" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["clinic", "train", "--out", str(tmp_path / "file")]) == ExitCode.WRONG_USAGE
+    assert "file" in capsys.readouterr().err

@@ -64,7 +64,9 @@ struct FinetuneOptions {
          .doc = "Linear layers that get an adapter, by the last parts of their names (\"q_proj\"); empty for "
                 "all of the layers. Only for lora."},
         target_modules);
-    visitor.option({.name = "lora_rank", .doc = "Rank r of adapters.", .range = {.min = 1}}, lora_rank);
+    visitor.option(
+        {.name = "lora_rank", .doc = "Rank r of adapters. Only for lora, as all of lora_*.", .range = {.min = 1}},
+        lora_rank);
     visitor.option({.name = "lora_alpha", .doc = "Adapters are scaled by lora_alpha / r.", .range = kPositive},
                    lora_alpha);
     visitor.option({.name = "lora_dropout",
@@ -98,11 +100,12 @@ struct FinetuneOptions {
                     .range = {.min = 0}},
                    warmup_steps);
     visitor.option({.name = "decay_start",
-                    .doc = "Share of all steps before rates go down, warm-up included.",
+                    .doc = "Share of all steps before rates go down, warm-up included. Not for constant.",
                     .range = kShareBelow1},
                    decay_start);
-    visitor.option({.name = "final_lr_ratio", .doc = "What rates go down to, of the largest.", .range = kShare},
-                   final_lr_ratio);
+    visitor.option(
+        {.name = "final_lr_ratio", .doc = "What rates go down to, of the largest. Not for constant.", .range = kShare},
+        final_lr_ratio);
     visitor.option({.name = "max_grad_norm",
                     .doc = "Longer gradients of a run are shortened to this; 0 leaves them.",
                     .range = {.min = 0}},

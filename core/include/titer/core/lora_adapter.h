@@ -31,8 +31,8 @@ struct LoraAdapter {
   bool use_rslora = false;
   std::vector<std::string> target_modules;  ///< last parts of the names of `modules`
   std::map<std::string, Factors> modules;   ///< by the layer's name: "model.layers.0.self_attn.q_proj"
-  std::string base;           ///< CausalLM::fingerprint of what it was trained on, no signature; empty: unknown
-  std::string template_hash;  ///< SHA-256 of the chat template of its data; empty: none, or unknown
+  std::string base;                         ///< weights_sha256 of what it was trained on; empty: unknown
+  std::string template_hash;                ///< SHA-256 of the chat template of its data; empty: none, or unknown
 };
 
 /// The base with the adapter's products added to its weights, computed in float32 and rounded to the base's dtype.

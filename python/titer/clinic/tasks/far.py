@@ -54,7 +54,7 @@ def ask(random: Random, case: Case, kind: str) -> Item:
     elif kind == "is there":
         name, place, right = _over_the_notice(random, case)
         names = {"name": name, "place": place}
-        answer = labelled(ANSWER, right, "yes no maybe")
+        answer = labelled(name, right, "yes no maybe")
     else:
         count, name, place = random.choice(notice.lying)
         names = {"name": name}

@@ -74,7 +74,7 @@ def ask(random: Random, case: Case, kind: str) -> Item:
     else:
         name, right = _over_the_note(random, case, kind)
         names = {"name": name}
-        answer = labelled(ANSWER, right, "yes no maybe")
+        answer = labelled(name, right, "yes no maybe")
     return case.item(random, "near", kind, PHRASINGS, answer, names)
 
 
