@@ -16,11 +16,14 @@ from model_cases import CASES, Pair, pair
 from peft_oracle import train_adapter, train_all
 from transformers_oracle import all_logits
 
+# AdamW turns gradients that are nothing but rounding, which differs between machines, into whole steps, where its
+# epsilon does not keep them small.
+COMMON: dict[str, Any] = {"shuffle": False, "adam_epsilon": 1e-4}
 # The second has sequences that are longer than all windows, and than the context that dynamic scaling starts from.
 RUNS = [
-    Run({"shuffle": False, "seed": 0, "learning_rate": 1e-2}, sequences(9, 0)),
-    Run({"shuffle": False, "seed": 1, "use_rslora": True, "lr_schedule": "cosine"}, sequences(12, 1, (20, 40))),
-    Run({"shuffle": False, "seed": 2, "num_epochs": 2, "weight_decay": 0.1}, sequences(7, 2, (8, 30))),
+    Run(COMMON | {"seed": 0, "learning_rate": 1e-2}, sequences(9, 0)),
+    Run(COMMON | {"seed": 1, "use_rslora": True, "lr_schedule": "cosine"}, sequences(12, 1, (20, 40))),
+    Run(COMMON | {"seed": 2, "num_epochs": 2, "weight_decay": 0.1}, sequences(7, 2, (8, 30))),
 ]
 
 

@@ -198,17 +198,20 @@ def test_candidates_of_any_strides() -> None:
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "olmo2", "gpt2"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_16_bit_types_err_no_more_than_transformers(model_type: str, dtype: torch.dtype) -> None:
-    narrow = make_module(seed=3, model_type=model_type, num_hidden_layers=3).to(dtype)
-    wide = make_module(seed=3, model_type=model_type, num_hidden_layers=3).to(dtype).to(torch.float32)
+    """Over several models: the slots of one share most of their rounding."""
     prompt = open_prompt("infix")
-    session = titer.CandidateScorer(titer.load_model(narrow, tokenizer=tokenizer()), prompt)
     slots = random_slots(prompt, 100, 2, seed=1)
     for objective in OBJECTIVES:
-        exact = score(wide, prompt, slots, **objective)[0]
-        theirs = (score(narrow, prompt, slots, **objective)[0] - exact).abs()
-        ours = (session.score(slots, **objective)[0] - exact).abs()
-        assert ours.mean() <= 1.25 * theirs.mean()
-        assert ours.max() <= 2 * theirs.max()
+        ours, theirs = [], []
+        for seed in range(6):
+            narrow = make_module(seed=seed, model_type=model_type, num_hidden_layers=3).to(dtype)
+            wide = make_module(seed=seed, model_type=model_type, num_hidden_layers=3).to(dtype).to(torch.float32)
+            session = titer.CandidateScorer(titer.load_model(narrow, tokenizer=tokenizer()), prompt)
+            exact = score(wide, prompt, slots, **objective)[0]
+            theirs.append((score(narrow, prompt, slots, **objective)[0] - exact).abs())
+            ours.append((session.score(slots, **objective)[0] - exact).abs())
+        assert torch.cat(ours).mean() <= 1.25 * torch.cat(theirs).mean()
+        assert torch.cat(ours).max() <= 2 * torch.cat(theirs).max()
 
 
 @pytest.mark.parametrize("kind", [titer.CandidateScorer, titer.ReferenceScorer])
