@@ -5,7 +5,8 @@
 Greedy answers of 32 tokens: of SmolLM2-135M-Instruct from the cache (`titer models get smollm2`) to 32 prompts of
 different lengths, and of a clinic model of 1.2 M parameters, before its training, to 64 of the clinic's. A figure is
 the ratio of both times in one repeat; printed are the median and the range over repeats. In float32 both must give the
-same tokens; in bfloat16 the share of equal ones is reported. Written to benchmarks/results/generate_cpu.json and .md.
+same tokens; in bfloat16 the share of equal ones is reported. Written to
+benchmarks/results/generate_MODEL_cpu.json and .md.
 """
 
 from __future__ import annotations
@@ -44,18 +45,14 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         folders = {name: model_folder(name, Path(scratch)) for name in arguments.models}
-        results = [
-            compare(name, folders[name], dtype, arguments.repeats)
-            for name in arguments.models
-            for dtype in arguments.dtypes
-        ]
-    report = {
-        "machine": machine(),
-        "versions": {"transformers": transformers.__version__},
-        "command": command(),
-        "results": results,
-    }
-    write(arguments.out, "generate_cpu", report, table(report))
+        for name, folder in folders.items():
+            report = {
+                "machine": machine(),
+                "versions": {"transformers": transformers.__version__},
+                "command": command(),
+                "results": [compare(name, folder, dtype, arguments.repeats) for dtype in arguments.dtypes],
+            }
+            write(arguments.out, f"generate_{name}_cpu", report, table(report))
 
 
 def model_folder(name: str, scratch: Path) -> Path:

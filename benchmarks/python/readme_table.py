@@ -79,7 +79,7 @@ def scoring() -> Iterator[list[str]]:
 
 
 def generation() -> Iterator[list[str]]:
-    for file, report in results("generate"):
+    for file, report in results("generate_*"):
         for result in report["results"]:
             ours, theirs = (result["seconds"][name] for name in ("titer", "transformers"))
             case = (
