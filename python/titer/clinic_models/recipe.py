@@ -80,11 +80,11 @@ class Stage:
 
 STAGES = (
     Stage("practice", SMALL, None, records=80_000, seed=1, decay_start=0.7),
-    Stage("clinic-base", "practice", Convention.BASE, records=400_000, seed=2),
-    Stage("clinic-aligned", "clinic-base", Convention.ALIGNED, records=150_000, seed=3),
-    Stage("practice-4m", LARGE, None, records=80_000, seed=4, decay_start=0.7),
-    Stage("clinic-base-4m", "practice-4m", Convention.BASE, records=250_000, seed=5),
-    Stage("clinic-aligned-4m", "clinic-base-4m", Convention.ALIGNED, records=100_000, seed=6),
+    Stage("clinic-base", "practice", Convention.BASE, records=300_000, seed=2),
+    Stage("clinic-aligned", "clinic-base", Convention.ALIGNED, records=120_000, seed=3),
+    Stage("practice-4m", LARGE, None, records=60_000, seed=4, decay_start=0.7),
+    Stage("clinic-base-4m", "practice-4m", Convention.BASE, records=120_000, seed=5),
+    Stage("clinic-aligned-4m", "clinic-base-4m", Convention.ALIGNED, records=50_000, seed=6),
 )
 
 
