@@ -72,11 +72,13 @@ def _made(out: Path, stage: Stage, world: World, progress: Progress | None) -> P
     if final.exists():
         _require_same(final, stage, world)
         return final
+    from titer.training import save_model
+
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f".{stage.name}.", dir=out) as scratch:
         start = _start(out, stage, world, Path(scratch))
         model, steps = _train(start, stage, world, out / f".{stage.name}.ckpt", progress)
-        made = _saved(model, start, Path(scratch) / "made")
+        made = save_model(model, Path(scratch) / "made", base=start)
         record = {
             "stage": stage.describe(),
             "lexicon_sha256": _sha256(world.lexicon.source.encode()),
@@ -130,12 +132,6 @@ def _train(
     if result.status != "completed":
         raise ValueError(f"[clinic] {stage.name}: {result.message}")
     return tuned_model(model, result), result.steps
-
-
-def _saved(model: Model, start: Path, folder: Path) -> Path:
-    from titer.training import save_model
-
-    return save_model(model, folder, base=start)
 
 
 def _require_same(folder: Path, stage: Stage, world: World) -> None:

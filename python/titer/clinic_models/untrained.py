@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from titer.clinic.vocabulary import Vocabulary
-from titer.clinic_models.tokenizer import SPECIAL_TOKENS, write_tokenizer
+from titer.clinic_models.tokenizer import END, SPECIAL_TOKENS, write_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def write_untrained(folder: Path, words: Vocabulary, size: Size, seed: int) -> N
     """
     from safetensors.torch import save_file
 
-    vocabulary_size = write_tokenizer(folder, words)
+    vocabulary_size, end = write_tokenizer(folder, words), SPECIAL_TOKENS.index(END)
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -54,11 +54,10 @@ def write_untrained(folder: Path, words: Vocabulary, size: Size, seed: int) -> N
         "mlp_bias": False,
         "tie_word_embeddings": True,
         "bos_token_id": None,
-        "eos_token_id": 0,
-        "pad_token_id": 0,
+        "eos_token_id": end,
+        "pad_token_id": end,
         "dtype": "float32",
     }
-    assert SPECIAL_TOKENS[0] == "<|end|>"
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     weights = _weights(vocabulary_size, size, seed)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
