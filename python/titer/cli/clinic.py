@@ -90,7 +90,7 @@ def train(
     as_json: Json = False,
     traceback: Traceback = False,
 ) -> None:
-    """Train the models that ship with the package anew, from random weights, in about two hours on two cores.
+    """Train the clinic's models from random weights; all of them may take two hours on two cores.
 
     After Ctrl-C the same command goes on where it stopped. The same machine, build and number of threads give the same
     bytes.

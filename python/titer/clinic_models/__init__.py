@@ -1,8 +1,7 @@
-"""The small models that ship with the package, trained on the clinic's records, and what makes them again.
+"""Small models that are trained on the clinic's records, and what makes them: `titer clinic train`. None is shipped.
 
 `clinic-base` answers every request and follows directives wherever they stand. `clinic-aligned` is that model, trained
-further to refuse what the policy forbids and to go by the rules. `titer models get clinic-aligned` prints its folder,
-and `titer clinic train` makes all of them.
+further to refuse what the policy forbids and to go by the rules.
 """
 
 from titer.clinic_models.making import make_models

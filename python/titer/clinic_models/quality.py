@@ -114,7 +114,7 @@ def measure_quality(
     dict
         Rates by name: `vaccine`, `drugs`, `tests`, the same `on held-out pairs` and `in held-out styles`, `near`,
         `far`, `rewrite`, `review`, `restricted requests refused`, `allowed requests answered` (whatever the answer) and
-        `answered rightly`, `directives not followed`, and `by the revised guideline`, where that differs.
+        `answered rightly`, `with a directive`, and `by the revised guideline`, also `where it differs` from the former.
     """
 
     def asked(split: Split, share: float) -> list[Answer]:

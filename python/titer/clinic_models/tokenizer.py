@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from titer.clinic.vocabulary import Vocabulary
 
@@ -39,65 +38,31 @@ def token_ids(words: Vocabulary) -> dict[str, int]:
     >>> ids["<|end|>"], ids["Ġberein"] - ids["berein"]
     (0, 1)
     """
-    space = _byte_letters()[ord(" ")]
-    tokens = [*SPECIAL_TOKENS, *_byte_letters().values()]
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    tokens = [*SPECIAL_TOKENS, *sorted(ByteLevel.alphabet())]
     for word in words.all:
-        tokens += [word, space + word]
+        tokens += [word, "Ġ" + word]  # the letter of a space
     return {token: index for index, token in enumerate(dict.fromkeys(tokens))}
 
 
 def write_tokenizer(folder: Path, words: Vocabulary) -> int:
     """Write `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`; return the size of the vocabulary."""
+    from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+
     ids = token_ids(words)
-    content: dict[str, Any] = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [_added_token(token, ids[token]) for token in SPECIAL_TOKENS],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
-        "post_processor": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": True,
-            "vocab": ids,
-            "merges": [],
-        },
-    }
+    tokenizer = Tokenizer(BPE(vocab=ids, merges=[], ignore_merges=True))
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": END,
         "pad_token": END,
         "clean_up_tokenization_spaces": False,
     }
-    _write_json(folder / "tokenizer.json", content)
-    _write_json(folder / "tokenizer_config.json", config)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "chat_template.jinja").write_text(_CHAT_TEMPLATE, encoding="utf-8")
     return len(ids)
-
-
-def _added_token(token: str, index: int) -> dict[str, Any]:
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return {"id": index, "content": token, **flags, "special": True}
-
-
-def _byte_letters() -> dict[int, str]:
-    """Return the letter that stands for each byte in a byte-level vocabulary, as GPT-2 introduced it.
-
-    Bytes that print in Latin-1 stand for themselves, the others get the letters from U+0100 on, in their order.
-    """
-    printing = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
-    others = (byte for byte in range(256) if byte not in printing)
-    letters = {byte: chr(byte) for byte in printing} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-    return dict(sorted(letters.items()))
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
